@@ -1,0 +1,55 @@
+// The one record of what happened to a message and why. The log, `postern trace` and the console all read this.
+
+export interface TraceStep {
+  /** ms since the transaction (or session) began. */
+  readonly atMs: number;
+  readonly plugin: string;
+  readonly hook: string;
+  /** `continue`, `accept`, `reject` …; `error` when the entry's `onError` decided. */
+  readonly verdict: string;
+  /** For the operator, never for the client. */
+  readonly why?: string;
+  /** Values that the decision rests on: list names, scores, codes. */
+  readonly evidence?: Readonly<Record<string, unknown>>;
+  /** How long the hook took. */
+  readonly ms: number;
+}
+
+export interface TraceRecipient {
+  readonly address: string;
+  /** What became of it: `delivered`, `queued`, `deferred`, `rejected`, `quarantined`, `discarded`, `expanded`, `relayed`, `bounced`. */
+  readonly outcome: string;
+  readonly detail?: string;
+}
+
+export interface TraceRecord {
+  /** Queue id, as in the 250 reply. */
+  readonly id: string;
+  readonly sessionId: string;
+  /** ms since the epoch. */
+  readonly receivedAt: number;
+  readonly listener: string;
+  readonly client: {
+    readonly address: string;
+    readonly port: number;
+    readonly helo: string;
+    readonly tls?: string;
+    readonly identity?: string;
+  };
+  readonly sender: string;
+  readonly size: number;
+  readonly messageId?: string;
+  readonly subject?: string;
+  readonly steps: readonly TraceStep[];
+  readonly recipients: readonly TraceRecipient[];
+  /** Final reply as the client heard it. */
+  readonly reply: string;
+  /** `accepted`, `rejected`, `deferred`, `quarantined`, `discarded`, `aborted`. */
+  readonly outcome: string;
+  readonly ms: number;
+}
+
+/** Takes finished records; never throws and never blocks the caller. */
+export interface TraceSink {
+  record(trace: TraceRecord): void;
+}

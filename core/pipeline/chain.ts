@@ -1,0 +1,60 @@
+// The chain as a protocol server drives it: one `ChainSession` per connection, at most one transaction at a time.
+// `load-chain.ts` builds a `Chain` from the configuration.
+import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
+import type { Message } from '../mail/message.ts';
+import type { Reply } from '../mail/reply.ts';
+import type { TraceStep } from '../mail/trace.ts';
+import type { Credentials, Identity, Session } from '../plugin/contract.ts';
+
+/** `settled` tells `accept` from "nobody objected". A refusal carries what the client hears and why it does. */
+export type GateOutcome =
+  | { readonly kind: 'ok'; readonly settled: boolean }
+  | { readonly kind: 'refused'; readonly reply: Reply<4> | Reply<5>; readonly plugin: string; readonly why: string };
+
+export type AuthOutcome =
+  | { readonly kind: 'ok'; readonly identity: Identity }
+  | { readonly kind: 'refused'; readonly reply: Reply<4> | Reply<5>; readonly plugin: string; readonly why: string };
+
+export type MessageOutcome =
+  | { readonly kind: 'refused'; readonly reply: Reply<4> | Reply<5>; readonly plugin: string; readonly why: string }
+  | { readonly kind: 'discard'; readonly plugin: string; readonly why: string }
+  | {
+      readonly kind: 'deliver' | 'quarantine';
+      /** With all edits applied. */
+      readonly message: Message;
+      readonly sender: ReversePath;
+      /** After aliases and other edits; `originals` maps a new recipient to the one that the client named. */
+      readonly recipients: readonly Recipient[];
+      readonly originals: ReadonlyMap<string, string>;
+      /** Why it is quarantined. */
+      readonly why?: string;
+      readonly plugin?: string;
+    };
+
+export interface ChainSession {
+  /** Facts changed: STARTTLS, PROXY, XCLIENT. */
+  update(session: Session): void;
+  connect(): Promise<GateOutcome>;
+  helo(name: string): Promise<GateOutcome>;
+  auth(offered: Credentials): Promise<AuthOutcome>;
+  /** Begins a transaction; `id` is its queue id. */
+  mail(id: string, envelope: Envelope): Promise<GateOutcome>;
+  /** `envelope` as it would be with this recipient not yet in it. */
+  rcpt(envelope: Envelope, to: Recipient): Promise<GateOutcome>;
+  message(envelope: Envelope, message: Message): Promise<MessageOutcome>;
+  /** Steps of the session so far and of the current transaction. */
+  steps(): readonly TraceStep[];
+  /** Ends the transaction (RSET, new EHLO, after the reply): its signal aborts and its annotations are dropped. */
+  endTransaction(): void;
+  /** The client is gone or the session over: all signals abort. Harmless when repeated. */
+  end(): void;
+}
+
+export interface Chain {
+  openSession(session: Session): ChainSession;
+  /** Plugins per hook in order, for `config show` and `status`. */
+  describe(): readonly { readonly hook: string; readonly plugins: readonly string[] }[];
+  status(): Promise<readonly { readonly name: string; readonly values: Readonly<Record<string, unknown>> }[]>;
+  /** Closes the plugins in reverse order, once the last session that uses them ended. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,170 @@
+// The contract between the gateway and a plugin: which hooks there are, what each may answer, what it is given.
+// A throw, a rejection, a hang or an illegal verdict becomes the chain entry's `onError` (default: defer).
+import type { Logger } from 'pino';
+import type { Schema } from '../config/schema.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Envelope, Recipient } from '../mail/envelope.ts';
+import type { Message } from '../mail/message.ts';
+import type { ResultKey } from './results.ts';
+import type { Gate, MessageAnswer, Of } from './verdicts.ts';
+
+export type Answer<V> = V | Promise<V>;
+
+/** Who authenticated: the account's login name. */
+export interface Identity {
+  readonly name: string;
+  readonly mechanism: string;
+}
+
+export interface Credentials {
+  readonly mechanism: string;
+  readonly username: string;
+  readonly password: string;
+}
+
+/** Read-only facts of the connection. */
+export interface Session {
+  readonly id: string;
+  /** Name of the listener in the configuration and its role. */
+  readonly listener: string;
+  readonly role: 'smtp' | 'submission' | 'lmtp';
+  readonly local: { readonly address: string; readonly port: number };
+  /** The real client, after PROXY or XCLIENT. IPv4-mapped IPv6 addresses are given as IPv4. */
+  readonly remote: {
+    readonly address: string;
+    readonly port: number /** verified reverse name, where looked up */;
+    readonly name?: string;
+  };
+  readonly tls?: { readonly version: string; readonly cipher: string };
+}
+
+export interface Connected {
+  readonly session: Session;
+  /** Aborts when the hook's deadline passed or the client is gone: pass it to all I/O. */
+  readonly signal: AbortSignal;
+  /** Child logger with session, transaction, plugin and hook. */
+  readonly log: Logger;
+  /** Annotations of earlier plugins. */
+  get<T>(key: ResultKey<T>): T | undefined;
+  /** Once per scope. Goes to the trace. */
+  set<T>(key: ResultKey<T>, value: T): void;
+  /** Adds a value to this hook's trace step: what the verdict rests on. */
+  evidence(values: Readonly<Record<string, unknown>>): void;
+}
+export interface Greeted extends Connected {
+  readonly helo: string;
+  readonly identity?: Identity;
+}
+export interface InMail extends Greeted {
+  readonly envelope: Envelope;
+}
+export interface WithMessage extends InMail {
+  /** Queue id. */
+  readonly id: string;
+  /** With the edits of earlier plugins applied. */
+  readonly message: Message;
+}
+
+/** Hooks in the order of a session. Behind each: the reply when every plugin continues. */
+export interface Hooks {
+  /** 220 */
+  connect(at: Connected): Answer<Gate>;
+  /** 250 */
+  helo(at: Greeted): Answer<Gate>;
+  /** 535 5.7.8: somebody must accept. */
+  auth(
+    at: Greeted,
+    offered: Credentials,
+  ): Answer<Of<'continue' | 'reject' | 'defer'> | (Of<'accept'> & { readonly identity: Identity })>;
+  /** 250 2.1.0 */
+  mail(at: InMail): Answer<Gate>;
+  /** 550 5.7.1: somebody must accept. */
+  rcpt(at: InMail, to: Recipient): Answer<Gate>;
+  /** 250 after delivery or after the queue is durable. */
+  message(at: WithMessage): Answer<MessageAnswer>;
+  /** Before 250 or from the queue; `accept` = delivered by this plugin; otherwise by route. */
+  deliver(at: WithMessage, to: Recipient): Answer<Gate | Of<'discard'>>;
+}
+export type HookName = keyof Hooks;
+
+export type DnsAnswer<T> =
+  | {
+      readonly kind: 'found';
+      readonly records: readonly T[] /** seconds */;
+      readonly ttl: number /** AD bit of a validating resolver */;
+      readonly secure: boolean;
+    }
+  /** NXDOMAIN or no data. */
+  | { readonly kind: 'none'; readonly ttl: number }
+  /** SERVFAIL, timeout, refused: nothing is known. */
+  | { readonly kind: 'tempfail'; readonly why: string };
+
+export interface Dns {
+  a(name: string, signal?: AbortSignal): Promise<DnsAnswer<string>>;
+  aaaa(name: string, signal?: AbortSignal): Promise<DnsAnswer<string>>;
+  txt(name: string, signal?: AbortSignal): Promise<DnsAnswer<string>>;
+  mx(
+    name: string,
+    signal?: AbortSignal,
+  ): Promise<DnsAnswer<{ readonly exchange: string; readonly preference: number }>>;
+  ptr(address: string, signal?: AbortSignal): Promise<DnsAnswer<string>>;
+  /** Resolver addresses in use, `ip` or `ip:port`. */
+  readonly servers: readonly string[];
+}
+
+/** Is there such a local mailbox or domain, and who may authenticate? */
+export interface Mailboxes {
+  /** Domains that are final here (`local`), aliases only (`virtual`) or relayed to a next hop (`relay`). */
+  domainKind(domain: string): 'local' | 'virtual' | 'relay' | 'foreign';
+  exists(
+    address: string,
+  ): Promise<
+    { readonly kind: 'found' } | { readonly kind: 'none' } | { readonly kind: 'unavailable'; readonly why: string }
+  >;
+  authenticate(
+    credentials: Credentials,
+    remoteAddress: string,
+  ): Promise<
+    | { readonly kind: 'ok'; readonly name: string }
+    | { readonly kind: 'refused'; readonly why: string }
+    | { readonly kind: 'unavailable'; readonly why: string }
+  >;
+}
+
+/** What the gateway offers to a plugin: small interfaces, grown only for a plugin that cannot be written otherwise. */
+export interface Host {
+  readonly hostname: string;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly dns: Dns;
+  readonly mailboxes: Mailboxes;
+  /** Networks that may relay (CIDR), from the configuration. */
+  isRelayClient(address: string): boolean;
+  /** A directory of this plugin's own, made before `setup`. */
+  readonly dataDir: string;
+  /** Resolves a path of the configuration against the folder of the configuration file. */
+  resolvePath(path: string): string;
+  /** Puts a new message into the gateway as if it had been submitted locally; resolves to its queue id once durable. */
+  submit(mail: {
+    readonly sender: string | null;
+    readonly recipients: readonly string[];
+    readonly bytes: Buffer;
+    readonly origin: string;
+  }): Promise<string>;
+}
+
+export interface Plugin<Options> {
+  readonly name: string;
+  /** One sentence for the generated reference. */
+  readonly doc: string;
+  /** Validated at load and reload; every field has a doc and a default or is required. */
+  readonly options: Schema<Options>;
+  /** Load fails unless an earlier entry writes it. */
+  readonly reads?: readonly ResultKey<unknown>[];
+  readonly writes?: readonly ResultKey<unknown>[];
+  setup(options: Options, host: Host): Answer<PluginInstance>;
+}
+export type PluginInstance = Partial<Hooks> & {
+  close?(): Promise<void> /** Lines for `postern status`. */;
+  status?(): Promise<Readonly<Record<string, unknown>>>;
+};

@@ -1,0 +1,41 @@
+// What a hook may answer. Values, never callbacks; illegal combinations do not compile.
+import type { Reply } from '../mail/reply.ts';
+
+export type Verdict =
+  /** No objection; ask the next plugin. */
+  | { readonly kind: 'continue' }
+  /** Settled; later plugins of this hook are not asked. */
+  | { readonly kind: 'accept' }
+  /** `why` is for the log and the console only; the client hears `reply`. */
+  | { readonly kind: 'reject'; readonly reply: Reply<5>; readonly why: string }
+  | { readonly kind: 'defer'; readonly reply: Reply<4>; readonly why: string }
+  /** A sticky mark: the chain goes on, a reject still wins. */
+  | { readonly kind: 'quarantine'; readonly why: string }
+  /** 250 to the client, the message is dropped and logged. */
+  | { readonly kind: 'discard'; readonly why: string };
+
+export type Of<K extends Verdict['kind']> = Extract<Verdict, { kind: K }>;
+export type Gate = Of<'continue' | 'accept' | 'reject' | 'defer'>;
+
+export const pass: Of<'continue'> = { kind: 'continue' };
+export const accept: Of<'accept'> = { kind: 'accept' };
+export const reject = (reply: Reply<5>, why: string): Of<'reject'> => ({ kind: 'reject', reply, why });
+export const defer = (reply: Reply<4>, why: string): Of<'defer'> => ({ kind: 'defer', reply, why });
+export const quarantine = (why: string): Of<'quarantine'> => ({ kind: 'quarantine', why });
+export const discard = (why: string): Of<'discard'> => ({ kind: 'discard', why });
+
+/** Edits are data: all of one answer are applied or none, after the hook returned in time. */
+export type Edit =
+  | { readonly kind: 'add-header'; readonly name: string; readonly value: string; readonly at?: 'top' | 'bottom' }
+  /** `index` counts the fields of that name from the top, from 0; absent = all of them. */
+  | { readonly kind: 'remove-header'; readonly name: string; readonly index?: number }
+  | { readonly kind: 'replace-header'; readonly name: string; readonly value: string; readonly index?: number }
+  /** The whole body (all after the header section), CRLF line ends. */
+  | { readonly kind: 'replace-body'; readonly body: Buffer }
+  /** `original`: the recipient that this one stands for (aliases), kept for DSN and the trace. */
+  | { readonly kind: 'add-recipient'; readonly address: string; readonly original?: string }
+  | { readonly kind: 'remove-recipient'; readonly address: string }
+  /** Envelope sender; `null` is the null sender. */
+  | { readonly kind: 'set-sender'; readonly address: string | null };
+
+export type MessageAnswer = Verdict & { readonly edits?: readonly Edit[] };

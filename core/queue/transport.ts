@@ -1,0 +1,54 @@
+// How a message reaches its recipients. The direct path (before 250) and the queue runner share these: a transport is
+// asked for some recipients of one message and answers for each of them.
+import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
+import type { Reply } from '../mail/reply.ts';
+import type { Rope } from '../mail/rope.ts';
+
+export interface DeliveryJob {
+  /** Queue id of the message. */
+  readonly id: string;
+  readonly sender: ReversePath;
+  /** Envelope parameters that travel on: BODY, SMTPUTF8, REQUIRETLS, RET, ENVID. */
+  readonly envelope: Omit<Envelope, 'recipients' | 'sender'>;
+  readonly form: Rope;
+  readonly recipients: readonly Recipient[];
+  /** ms since the epoch. */
+  readonly receivedAt: number;
+}
+
+export type DeliveryOutcome =
+  | {
+      readonly kind: 'delivered';
+      readonly detail: string /** the next hop takes over DSN duty (RFC 3461 §5.2.2) */;
+      readonly dsnPassed?: boolean;
+    }
+  | {
+      readonly kind: 'deferred';
+      readonly reply: Reply<4>;
+      readonly why: string /** the whole destination is in trouble, not just this recipient */;
+      readonly destination?: boolean;
+    }
+  | { readonly kind: 'failed'; readonly reply: Reply<5>; readonly why: string };
+
+export interface Transport {
+  readonly name: string;
+  /** One outcome per recipient, in order. Never throws for a failure of delivery; a throw is a bug and counts as deferred. */
+  deliver(job: DeliveryJob, recipients: readonly Recipient[], signal: AbortSignal): Promise<readonly DeliveryOutcome[]>;
+}
+
+/** Where a recipient goes. `destination` groups queue entries for concurrency and back-off: a domain, a next hop, `local`. */
+export interface Route {
+  readonly transport: Transport;
+  readonly destination: string;
+  /** Try before 250 (local mailbox, next hop that is up), or always through the queue (remote Internet mail). */
+  readonly direct: boolean;
+}
+
+/** `unavailable`: a lookup backend is down; the caller defers (invariant I4). */
+export type RouteLookup = (
+  recipient: Recipient,
+) => Promise<
+  | { readonly kind: 'route'; readonly route: Route }
+  | { readonly kind: 'unavailable'; readonly why: string }
+  | { readonly kind: 'none'; readonly reply: Reply<5>; readonly why: string }
+>;

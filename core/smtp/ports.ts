@@ -1,0 +1,28 @@
+// What the SMTP server needs from the rest; `gateway.ts` connects it.
+import type { Envelope } from '../mail/envelope.ts';
+import type { Reply } from '../mail/reply.ts';
+import type { TraceRecipient } from '../mail/trace.ts';
+import type { MessageOutcome } from '../pipeline/chain.ts';
+
+export type Deliverable = Extract<MessageOutcome, { readonly kind: 'deliver' | 'quarantine' }>;
+
+export interface SettleRequest {
+  /** Queue id. */
+  readonly id: string;
+  readonly receivedAt: number;
+  readonly envelope: Envelope;
+  readonly deliverable: Deliverable;
+  /** Aborts when the client is gone; what was begun is still finished or rolled back. */
+  readonly signal: AbortSignal;
+}
+
+export interface Settlement {
+  /** What the client hears after the final dot. */
+  readonly reply: Reply;
+  /** For LMTP (RFC 2033 §4.2) and PRDR: one reply per recipient of the client's envelope, in its order. */
+  readonly perRecipient: readonly Reply[];
+  readonly recipients: readonly TraceRecipient[];
+}
+
+/** Delivers or queues; resolves once every recipient is durable or refused. Nothing half-delivered behind a 4xx/5xx. */
+export type Settle = (request: SettleRequest) => Promise<Settlement>;

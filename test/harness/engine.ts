@@ -1,0 +1,54 @@
+// Real engines (clamd, Dovecot, swaks …) are tested where they are installed. Where one is missing the test is skipped
+// loudly: `test/run.ts` lists every skip at the end, and with POSTERN_REQUIRE_ENGINES=1 (CI) a missing engine fails.
+import { appendFileSync, existsSync } from 'node:fs';
+import path from 'node:path';
+
+interface SkippableTest {
+  fail(message: string): unknown;
+  skip(message: string): unknown;
+}
+
+/** Debian package of each engine and the program that shows it is there. */
+export const engines = {
+  swaks: { program: 'swaks', package: 'swaks' },
+  curl: { program: 'curl', package: 'curl' },
+  mbsync: { program: 'mbsync', package: 'isync' },
+  fetchmail: { program: 'fetchmail', package: 'fetchmail' },
+  dovecot: { program: 'dovecot', package: 'dovecot-imapd' },
+  'dovecot-lmtp': { program: '/usr/lib/dovecot/lmtp', package: 'dovecot-lmtpd' },
+  'sieve-test': { program: 'sieve-test', package: 'dovecot-sieve' },
+  'sieve-connect': { program: 'sieve-connect', package: 'sieve-connect' },
+  postfix: { program: 'postfix', package: 'postfix' },
+  rbldnsd: { program: 'rbldnsd', package: 'rbldnsd' },
+  unbound: { program: 'unbound', package: 'unbound' },
+  clamd: { program: 'clamd', package: 'clamav-daemon' },
+  spamd: { program: 'spamd', package: 'spamd' },
+  rspamd: { program: 'rspamd', package: 'rspamd' },
+  opendkim: { program: 'opendkim', package: 'opendkim' },
+  slapd: { program: 'slapd', package: 'slapd' },
+  redis: { program: 'redis-server', package: 'redis-server' },
+  mutt: { program: 'mutt', package: 'mutt' },
+  openssl: { program: 'openssl', package: 'openssl' },
+} as const;
+export type Engine = keyof typeof engines;
+
+const searchPath = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
+
+/** Absolute path of an engine's program, or undefined where it is not installed. */
+export function findEngine(engine: Engine): string | undefined {
+  const { program } = engines[engine];
+  if (program.startsWith('/')) return existsSync(program) ? program : undefined;
+  return searchPath.map(folder => path.join(folder, program)).find(file => existsSync(file));
+}
+
+/** True where all engines are there. Otherwise the test is skipped and recorded, or failed where skipping is forbidden. */
+export function requireEngines(t: SkippableTest, name: string, ...wanted: readonly Engine[]): boolean {
+  const missing = wanted.filter(engine => findEngine(engine) === undefined);
+  if (missing.length === 0) return true;
+  const skipFile = process.env['POSTERN_SKIP_FILE'];
+  if (skipFile)
+    appendFileSync(skipFile, `${JSON.stringify({ name, packages: missing.map(engine => engines[engine].package) })}\n`);
+  if (process.env['POSTERN_REQUIRE_ENGINES'] === '1') t.fail(`Engines missing: ${missing.join(', ')}`);
+  else t.skip(`not installed: ${missing.join(', ')}`);
+  return false;
+}
