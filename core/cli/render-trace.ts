@@ -1,0 +1,55 @@
+// A trace as people read it: who sent what to whom, every hook that ran with verdict, reason and milliseconds, and what
+// became of each recipient. The same text serves `postern trace` and the live view of `postern start`.
+import { stripVTControlCharacters, styleText } from 'node:util';
+import type { TraceRecord, TraceStep } from '../mail/trace.ts';
+
+type Style = Parameters<typeof styleText>[0];
+
+const verdictStyles: Readonly<Record<string, Style>> = {
+  accept: 'green',
+  accepted: 'green',
+  delivered: 'green',
+  relayed: 'green',
+  continue: 'dim',
+  queued: 'yellow',
+  quarantine: 'yellow',
+  quarantined: 'yellow',
+  defer: 'yellow',
+  deferred: 'yellow',
+  reject: 'red',
+  rejected: 'red',
+  error: 'red',
+  discard: 'magenta',
+  discarded: 'magenta',
+};
+
+/** Control characters of hostile input never reach the terminal. */
+const safe = (text: string): string => stripVTControlCharacters(text).replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd');
+
+function evidenceText(step: TraceStep): string {
+  const entries = Object.entries(step.evidence ?? {});
+  return entries.length === 0 ? '' : ` {${entries.map(([key, value]) => `${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`).join(', ')}}`;
+}
+
+export function renderTrace(trace: TraceRecord, color: boolean): string {
+  const paint = (style: Style | undefined, text: string): string => (color && style !== undefined ? styleText(style, text) : text);
+  const { client } = trace;
+  const facts = [client.tls ? `TLS ${client.tls}` : 'no TLS', ...(client.identity ? [`user ${client.identity}`] : [])];
+  const lines = [
+    `${paint('bold', trace.id)}  ${new Date(trace.receivedAt).toISOString()}  ${paint(verdictStyles[trace.outcome], trace.outcome)}  ${trace.size} bytes  ${trace.ms.toFixed(1)} ms`,
+    `  from ${safe(trace.sender === '' ? '<>' : trace.sender)} by ${safe(client.address)} (${safe(client.helo)}) on ${trace.listener}, ${safe(facts.join(', '))}`,
+    ...(trace.subject === undefined ? [] : [`  subject ${safe(trace.subject)}`]),
+  ];
+  const pluginWidth = Math.max(6, ...trace.steps.map(step => step.plugin.length));
+  for (const step of trace.steps) {
+    const why = `${step.why ?? ''}${evidenceText(step)}`.trim();
+    lines.push(
+      `  ${step.hook.padEnd(8)}${step.plugin.padEnd(pluginWidth)}  ${paint(verdictStyles[step.verdict], step.verdict.padEnd(10))} ${`${step.ms.toFixed(2)} ms`.padStart(10)}${why === '' ? '' : `  ${safe(why)}`}`,
+    );
+  }
+  for (const recipient of trace.recipients) {
+    lines.push(`  to ${safe(recipient.address)}: ${paint(verdictStyles[recipient.outcome], recipient.outcome)}${recipient.detail ? ` (${safe(recipient.detail)})` : ''}`);
+  }
+  lines.push(`  reply ${safe(trace.reply)}`);
+  return lines.join('\n');
+}

@@ -1,0 +1,77 @@
+// An entry of the `chain` list, taken apart: which plugin, under what terms, with which options of its own.
+import type { GatewayOptions } from './gateway-options.ts';
+import { duration, z } from './schema.ts';
+
+/** Keys of an entry that belong to the gateway; all others are the plugin's. */
+export const entryTerms = z.object({
+  plugin: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      'Where the plugin comes from when its name is not one of the built-in ones: a path (`./my-filter.js`) or an npm package name.',
+    ),
+  timeout: duration().prefault('30s').describe('Deadline of each hook of this entry.'),
+  onError: z
+    .enum(['defer', 'continue'])
+    .default('defer')
+    .describe('What a throw, a hang or a dead engine means: 451 to the client, or go on without this plugin.'),
+  mode: z.enum(['enforce', 'observe']).default('enforce').describe('`observe`: runs and is recorded, decides nothing.'),
+});
+
+export interface ChainEntryConfig {
+  readonly name: string;
+  /** Built-in name, path or package. */
+  readonly plugin: string;
+  readonly timeoutMs: number;
+  readonly onError: 'defer' | 'continue';
+  readonly mode: 'enforce' | 'observe';
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Path of this entry's options in the configuration, for messages. */
+  readonly path: readonly (string | number)[];
+}
+
+export interface EntryProblem {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** Splits every entry; problems are collected, not thrown. */
+export function readChain(chain: GatewayOptions['chain']): {
+  readonly entries: readonly ChainEntryConfig[];
+  readonly problems: readonly EntryProblem[];
+} {
+  const entries: ChainEntryConfig[] = [];
+  const problems: EntryProblem[] = [];
+  chain.forEach((entry, index) => {
+    const names = typeof entry === 'string' ? [entry] : Object.keys(entry);
+    const name = names[0];
+    if (name === undefined || names.length > 1) {
+      problems.push({
+        path: ['chain', index],
+        message: `A chain entry has one name, found ${names.length === 0 ? 'none' : names.map(n => `'${n}'`).join(', ')}: indent its options below it`,
+      });
+      return;
+    }
+    const given = typeof entry === 'string' ? {} : (entry[name] ?? {});
+    const termKeys = Object.keys(entryTerms.shape);
+    const terms = entryTerms.safeParse(
+      Object.fromEntries(Object.entries(given).filter(([key]) => termKeys.includes(key))),
+    );
+    if (!terms.success) {
+      for (const issue of terms.error.issues)
+        problems.push({ path: ['chain', index, name, ...(issue.path as (string | number)[])], message: issue.message });
+      return;
+    }
+    entries.push({
+      name,
+      plugin: terms.data.plugin ?? name,
+      timeoutMs: terms.data.timeout,
+      onError: terms.data.onError,
+      mode: terms.data.mode,
+      options: Object.fromEntries(Object.entries(given).filter(([key]) => !termKeys.includes(key))),
+      path: typeof entry === 'string' ? ['chain', index] : ['chain', index, name],
+    });
+  });
+  return { entries, problems };
+}

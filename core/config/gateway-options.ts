@@ -1,0 +1,274 @@
+// The whole configuration file as one schema. It yields the TypeScript types, the validation, `config/REFERENCE.md` and
+// `config/schema.json`. Every key has one sentence for the reference, and a default or is required.
+import { byteSize, duration, z } from './schema.ts';
+
+const portNumber = () => z.number().int().min(0).max(65535);
+const network = () =>
+  z
+    .string()
+    .regex(/^[0-9a-fA-F:.]+(\/\d{1,3})?$/, 'Expected an address or a network such as 192.0.2.0/24 or 2001:db8::/32');
+const domainName = () =>
+  z
+    .string()
+    .regex(/^(?!-)[^\s@/]+$/, 'Expected a domain name')
+    .transform(name => name.toLowerCase());
+const filePath = () => z.string().min(1).meta({ kind: 'path' });
+
+/** A secret is never written into the file itself: it is read from a file or from the environment. */
+const secret = () =>
+  z.union([
+    z.strictObject({ file: filePath().describe('File that holds the secret; a trailing line end is ignored.') }),
+    z.strictObject({ env: z.string().min(1).describe('Name of the environment variable that holds the secret.') }),
+  ]);
+
+const limits = z.strictObject({
+  connections: z.number().int().positive().default(1000).describe('Most simultaneous connections to this listener.'),
+  connectionsPerAddress: z
+    .number()
+    .int()
+    .positive()
+    .default(100)
+    .describe('Most simultaneous connections from one IPv4 address or IPv6 /64 network.'),
+  connectionRatePerMinute: z
+    .number()
+    .int()
+    .nonnegative()
+    .default(0)
+    .describe('Most new connections a minute from one address; 0 = no limit.'),
+  idleTimeout: duration()
+    .prefault('5m')
+    .describe(
+      'A client that sends nothing for so long is disconnected (RFC 5321 §4.5.3.2.7; IMAP: at least 30 min by RFC 3501 §5.4).',
+    ),
+  sessionLifetime: duration().prefault('2h').describe('Longest life of an SMTP session.'),
+  messagesPerSession: z
+    .number()
+    .int()
+    .positive()
+    .default(10000)
+    .describe('Most messages in one SMTP session; then 421.'),
+  recipients: z
+    .number()
+    .int()
+    .min(100)
+    .default(1000)
+    .describe('Most recipients of one message (RFC 5321 §4.5.3.1.8: at least 100); more get 452 4.5.3.'),
+  errors: z
+    .number()
+    .int()
+    .positive()
+    .default(20)
+    .describe('After so many refused commands the session is closed with 421.'),
+  lineLength: byteSize()
+    .prefault('64KiB')
+    .describe(
+      'Longest line in message data; a longer one is refused with 550 5.6.0. RFC 5321 §4.5.3.1.6 asks for 1000, mail in the wild has longer ones.',
+    ),
+});
+
+const listener = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]*$/)
+    .describe('Name in log and trace.'),
+  role: z
+    .enum(['smtp', 'submission', 'lmtp', 'imap', 'pop3', 'managesieve'])
+    .describe(
+      'Protocol and policy: `smtp` relays in without AUTH, `submission` demands TLS and AUTH, `lmtp` takes mail from a local MTA, `imap`, `pop3` and `managesieve` serve mailboxes and rules.',
+    ),
+  address: z.string().default('127.0.0.1').describe('Address to bind; `0.0.0.0` or `::` for all.'),
+  port: portNumber().describe('Port to bind; 0 takes a free one.'),
+  tls: z
+    .enum(['none', 'starttls', 'implicit'])
+    .default('starttls')
+    .describe('`starttls` offers the upgrade (STLS for POP3), `implicit` begins with TLS.'),
+  allowPlaintextAuth: z
+    .boolean()
+    .default(false)
+    .describe('Let passwords cross an unencrypted connection. Only ever sensible on loopback.'),
+  banner: z.string().max(200).optional().describe('Text after the host name in the greeting.'),
+  greetDelay: duration()
+    .prefault('0s')
+    .describe('Wait so long before the SMTP greeting; who talks earlier is refused (early-talker check).'),
+  lineEnds: z
+    .enum(['refuse', 'normalise'])
+    .default('refuse')
+    .describe(
+      'A bare CR or LF in message data is refused (550 5.6.11), or turned into CRLF before any plugin sees it.',
+    ),
+  lookupReverseName: z
+    .boolean()
+    .default(false)
+    .describe('Look up and verify the reverse name of each SMTP client for the Received field.'),
+  proxyProtocol: z
+    .array(network())
+    .default([])
+    .describe('Networks of load balancers that begin each connection with a PROXY v1 or v2 header.'),
+  xclient: z.array(network()).default([]).describe('Networks that may tell the real client by XCLIENT.'),
+  prdr: z
+    .boolean()
+    .default(false)
+    .describe('Offer PRDR: one reply per recipient after the data, for clients that ask for it.'),
+  limits: limits.prefault({}).describe('Limits of this listener.'),
+});
+
+const domain = z.strictObject({
+  name: domainName().describe('Domain name; a U-label is stored as A-label.'),
+  kind: z
+    .enum(['local', 'virtual', 'relay'])
+    .default('local')
+    .describe(
+      '`local`: mailboxes here, all local domains share their user names where an account has no domain; `virtual`: mailboxes and aliases of its own; `relay`: recipients live on a next hop.',
+    ),
+});
+
+const tlsFiles = z.strictObject({
+  certificate: filePath().describe('PEM file with the certificate and its chain.'),
+  key: filePath().describe('PEM file with the private key.'),
+});
+
+const nextHop = z.strictObject({
+  domain: z
+    .string()
+    .default('*')
+    .describe('Recipient domain, `.example.org` for its subdomains, a full address, or `*` for every other.'),
+  hosts: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('Next hops in order of preference: `host`, `host:port`, `[address]:port`. Empty: by MX records.'),
+  protocol: z.enum(['smtp', 'lmtp']).default('smtp').describe('Protocol towards the next hop.'),
+  tls: z
+    .enum(['none', 'opportunistic', 'required', 'verified', 'pinned'])
+    .default('opportunistic')
+    .describe('Transport security towards the next hop.'),
+  fingerprint: z.string().optional().describe('SHA-256 fingerprint of the certificate, for `tls: pinned`.'),
+  username: z.string().optional().describe('User name for AUTH at the next hop.'),
+  password: secret().optional().describe('Password for AUTH at the next hop, by reference.'),
+  direct: z
+    .boolean()
+    .default(true)
+    .describe(
+      'Deliver while the client waits when the next hop is up (cut-through); otherwise always through the queue.',
+    ),
+});
+
+const log = z.strictObject({
+  level: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'])
+    .default('info')
+    .describe('Least severity that is logged.'),
+  format: z
+    .enum(['auto', 'json', 'pretty'])
+    .default('auto')
+    .describe('`auto`: readable on a terminal, JSON otherwise.'),
+  file: filePath().optional().describe('Append to this file instead of standard output.'),
+});
+
+export const gatewayOptions = z.strictObject({
+  include: z
+    .array(filePath())
+    .optional()
+    .describe('Further YAML files, relative to this one, whose keys are merged in; a key may stand in one file only.'),
+  hostname: z
+    .string()
+    .regex(/^[^\s]+$/)
+    .optional()
+    .describe('Fully qualified name in greeting, HELO and trace fields. Default: the name of the machine.'),
+  dataDir: filePath()
+    .default('../data')
+    .describe('Folder for mail, queue, state and certificates, relative to this file.'),
+  demo: z
+    .boolean()
+    .default(false)
+    .describe('At the first start, make users alice and bob in the first local domain and print how to send and read.'),
+  domains: z.array(domain).default([]).describe('Domains that this gateway accepts mail for.'),
+  relayNetworks: z
+    .array(network())
+    .default([])
+    .describe('Clients in these networks may relay to anywhere without AUTH.'),
+  recipientDelimiter: z
+    .string()
+    .max(1)
+    .default('+')
+    .describe('Separates user and detail (RFC 5233); empty = no subaddresses.'),
+  tls: z
+    .strictObject({
+      certificates: z
+        .array(tlsFiles)
+        .default([])
+        .describe(
+          'Certificates, chosen by SNI; the first is the default. Empty: a self-signed one is made in the data folder.',
+        ),
+    })
+    .prefault({})
+    .describe('Certificates of all listeners.'),
+  listeners: z.array(listener).min(1).describe('Ports to serve, any number.'),
+  message: z
+    .strictObject({
+      maxSize: byteSize().prefault('50MiB').describe('Largest message (SIZE, RFC 1870); larger ones get 552 5.3.4.'),
+      spoolAbove: byteSize()
+        .prefault('256KiB')
+        .describe('Messages above this size are spooled to disk while they arrive; smaller ones stay in memory.'),
+      headerSize: byteSize().prefault('256KiB').describe('Largest header section; a larger one is refused.'),
+    })
+    .prefault({})
+    .describe('Sizes of messages.'),
+  chain: z
+    .array(
+      z.union([z.string().min(1), z.record(z.string().min(1), z.union([z.record(z.string(), z.unknown()), z.null()]))]),
+    )
+    .describe(
+      'Plugins in the order in which they run. An entry is a name, or a name with options; `timeout`, `onError` (`defer` or `continue`), `mode` (`enforce` or `observe`) and `plugin` (a path or an npm name) may stand beside the plugin’s own options.',
+    ),
+  routes: z
+    .array(nextHop)
+    .default([])
+    .describe('Where mail for domains that are not local goes; the most specific wins. Empty: by MX records.'),
+  queue: z
+    .strictObject({
+      lifetime: duration().prefault('5d').describe('A message that cannot be delivered for so long is returned.'),
+      delayWarning: duration().prefault('4h').describe('The sender is told of the delay after so long; 0s = never.'),
+      firstRetry: duration()
+        .prefault('1m')
+        .describe('Wait after the first failed attempt; doubled, with jitter, up to `maxRetry`.'),
+      maxRetry: duration().prefault('1h').describe('Longest wait between attempts.'),
+      directBudget: duration()
+        .prefault('20s')
+        .describe('A direct delivery that takes longer than this is queued instead.'),
+      concurrency: z.number().int().positive().default(20).describe('Most connections to one destination.'),
+      postmaster: z.string().optional().describe('Where double bounces go; absent = they are dropped and logged.'),
+    })
+    .prefault({})
+    .describe('Mail that cannot be settled at once.'),
+  stores: z
+    .strictObject({
+      mail: z
+        .string()
+        .default('mail/%d/%n')
+        .describe('Maildir of a user, relative to `dataDir`: %d domain, %n local part, %u both.'),
+      quota: byteSize().prefault('0').describe('Default quota of a mailbox; 0 = none.'),
+      state: z.string().default('state.db').describe('SQLite file for accounts and queue, relative to `dataDir`.'),
+      traceRetention: duration().prefault('30d').describe('Traces older than this are removed.'),
+    })
+    .prefault({})
+    .describe('Where mail and state are kept.'),
+  dns: z
+    .strictObject({
+      servers: z
+        .array(z.string())
+        .default([])
+        .describe('Resolvers, `address` or `address:port`; empty = those of the system.'),
+      timeout: duration().prefault('5s').describe('Longest wait for one answer.'),
+    })
+    .prefault({})
+    .describe('Name resolution.'),
+  log: log.prefault({}).describe('Logging.'),
+  shutdownGrace: duration()
+    .prefault('30s')
+    .describe('How long running transactions may finish when the gateway stops.'),
+});
+
+export type GatewayOptions = z.infer<typeof gatewayOptions>;
+export type ListenerOptions = GatewayOptions['listeners'][number];
+export type DomainOptions = GatewayOptions['domains'][number];
+export type RouteOptions = GatewayOptions['routes'][number];
