@@ -24,15 +24,19 @@ const verdictStyles: Readonly<Record<string, Style>> = {
 };
 
 /** Control characters of hostile input never reach the terminal. */
-const safe = (text: string): string => stripVTControlCharacters(text).replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd');
+const safe = (text: string): string =>
+  stripVTControlCharacters(text).replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd');
 
 function evidenceText(step: TraceStep): string {
   const entries = Object.entries(step.evidence ?? {});
-  return entries.length === 0 ? '' : ` {${entries.map(([key, value]) => `${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`).join(', ')}}`;
+  return entries.length === 0
+    ? ''
+    : ` {${entries.map(([key, value]) => `${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`).join(', ')}}`;
 }
 
 export function renderTrace(trace: TraceRecord, color: boolean): string {
-  const paint = (style: Style | undefined, text: string): string => (color && style !== undefined ? styleText(style, text) : text);
+  const paint = (style: Style | undefined, text: string): string =>
+    color && style !== undefined ? styleText(style, text) : text;
   const { client } = trace;
   const facts = [client.tls ? `TLS ${client.tls}` : 'no TLS', ...(client.identity ? [`user ${client.identity}`] : [])];
   const lines = [
@@ -48,7 +52,9 @@ export function renderTrace(trace: TraceRecord, color: boolean): string {
     );
   }
   for (const recipient of trace.recipients) {
-    lines.push(`  to ${safe(recipient.address)}: ${paint(verdictStyles[recipient.outcome], recipient.outcome)}${recipient.detail ? ` (${safe(recipient.detail)})` : ''}`);
+    lines.push(
+      `  to ${safe(recipient.address)}: ${paint(verdictStyles[recipient.outcome], recipient.outcome)}${recipient.detail ? ` (${safe(recipient.detail)})` : ''}`,
+    );
   }
   lines.push(`  reply ${safe(trace.reply)}`);
   return lines.join('\n');
