@@ -16,8 +16,34 @@ export interface Migration {
   readonly statements: readonly string[];
 }
 
+/**
+ * Why the store refused. `busy`: another process held the lock too long; `full`: no space; `overload`: too much is
+ * queued; `closed`: used after `close`; `unavailable`: the store cannot be reached (its outcome is then unknown);
+ * `constraint`: a rule of the schema; `corrupt`: the file is damaged; `newer`: written by a newer release;
+ * `failed`: anything else, usually faulty SQL.
+ */
+export type StateErrorCode =
+  | 'busy'
+  | 'full'
+  | 'overload'
+  | 'closed'
+  | 'unavailable'
+  | 'constraint'
+  | 'corrupt'
+  | 'newer'
+  | 'failed';
+
+export class StateError extends Error {
+  override readonly name = 'StateError';
+  readonly code: StateErrorCode;
+  constructor(code: StateErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
 export interface State {
-  /** Brings a component's schema up to date. Call before its first query. */
+  /** Brings a component's schema up to date. Call before its first query. Rejects with `newer` where the store knows more steps than we do. */
   migrate(component: string, migrations: readonly Migration[]): Promise<void>;
   /** Rows in the order of the statement. Sees everything that was resolved before. */
   query(sql: string, params?: readonly SqlValue[]): Promise<readonly Row[]>;
