@@ -53,6 +53,7 @@ export interface AppendOptions {
 export interface Changes {
   /** Records that are new or whose flags changed, ascending by UID. */
   readonly changed: readonly MessageRecord[];
+  /** Ascending. Where the index no longer knows (rebuilt, pruned): every UID below UIDNEXT that is not in use (RFC 7162 §3.2.7). */
   readonly vanished: readonly Uid[];
   readonly highestModseq: number;
 }
@@ -63,21 +64,38 @@ export interface Changes {
  */
 export interface Mailbox {
   readonly name: string;
+  /** Opened for EXAMINE: changes throw `cannot`, \Recent is shown but not claimed. */
+  readonly readOnly: boolean;
+  /** True once the mailbox was deleted while open: reading methods keep the last view, everything else throws `nonexistent`. */
+  readonly deleted: boolean;
+  /** Keywords known in this mailbox, for FLAGS and PERMANENTFLAGS. */
+  readonly keywords: readonly string[];
+  /** False when no further keyword fits (Maildir has 26 letters): then `\*` is not offered, and a new one throws `limit`. */
+  readonly keywordsOpen: boolean;
   readonly uidValidity: number;
   readonly uidNext: Uid;
   readonly highestModseq: number;
   /** Ascending by UID. The array is replaced, never changed in place: a session may keep it as its view. */
   readonly records: readonly MessageRecord[];
-  /** UIDs that are \Recent for the caller: each is handed out once among all read-write sessions (RFC 3501 §2.3.2). */
+  /**
+   * UIDs that are \Recent for the caller: each is handed out once among all read-write sessions (RFC 3501 §2.3.2).
+   * Call it after each `sync` whose news the session shows; it returns only what was not handed out before.
+   */
   claimRecent(): readonly Uid[];
   /** Takes in what other programs and sessions did; cheap when nothing changed. */
   sync(): Promise<void>;
   changesSince(modseq: number): Changes;
-  /** Called after any change, of this process or (through the watch) of another, until the returned function is called. */
+  /**
+   * Called after any change, of this process (also through this very handle) or, through the watch, of another, until
+   * the returned function is called. What changed is already in `records`.
+   */
   onChange(listener: () => void): () => void;
   /** The message's bytes with CRLF line ends, as a `Message`; undefined when another program removed it. */
   message(uid: Uid): Promise<Message | undefined>;
-  /** Parsed once and kept in the index: what ENVELOPE and BODYSTRUCTURE need without opening the file again. */
+  /**
+   * Parsed once and kept in the index: what ENVELOPE and BODYSTRUCTURE need without opening the file again. The value
+   * must survive JSON. Put a version into `key` when its shape changes.
+   */
   cached<T>(uid: Uid, key: string, compute: (message: Message) => Promise<T>): Promise<T | undefined>;
   /** Atomic per message; `unchangedSince` as in RFC 7162 §3.1.3: those that fail it are returned in `modified`. */
   store(
@@ -162,7 +180,10 @@ export interface DeliveryTarget {
   readonly user: string;
   /** Unicode name; default INBOX. */
   readonly mailbox?: string;
+  /** Make a missing mailbox; otherwise the result is `nomailbox`. The user's Maildir itself is always made. */
   readonly create?: boolean;
+  /** Limit of the account; absent = what `user()` was last told, or none. */
+  readonly quotaBytes?: number;
   readonly flags?: number;
   readonly keywords?: readonly string[];
 }
