@@ -3,8 +3,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { systemClock } from '../core/lib/clock.ts';
+import type { TraceRecord } from '../core/mail/trace.ts';
 import { openSqliteState } from '../core/state/sqlite.ts';
 import type { State } from '../core/state/state.ts';
+import { openTraceStore } from '../core/state/trace-store.ts';
 
 const runMs = 2000;
 const rounds = 3;
@@ -82,4 +86,47 @@ for (const lanes of [1, 100])
     await measure(lanes, n => state.query('SELECT address FROM recipients WHERE id = ?', [n % 1000])),
   ]);
 await state.close();
+
+const step = {
+  atMs: 3,
+  plugin: 'dnsbl',
+  hook: 'connect',
+  verdict: 'continue',
+  ms: 1.234567,
+  evidence: { zone: 'zen' },
+};
+const trace = (id: number): TraceRecord => ({
+  id: `4f3b2a${id}`,
+  sessionId: 'c0ffee',
+  receivedAt: Date.now(),
+  listener: 'smtp',
+  client: { address: '192.0.2.1', port: 25, helo: 'mail.example.com' },
+  sender: 'alice@example.com',
+  size: 4711,
+  messageId: `<${id}@example.com>`,
+  subject: 'Minutes of the meeting',
+  steps: Array.from({ length: 12 }, () => step),
+  recipients: [{ address: 'bob@example.org', outcome: 'delivered' }],
+  reply: '250 2.0.0 Ok',
+  outcome: 'accepted',
+  ms: 12.5,
+});
+const traceState = await openSqliteState(path.join(folder, 'trace.db'), { synchronous: 'normal', reader: 'shared' });
+const traces = await openTraceStore({ state: traceState, clock: systemClock, warn: console.warn });
+let recorded = 0;
+const count = 20_000;
+const traceStart = performance.now();
+const loopStart = performance.eventLoopUtilization();
+while (recorded < count) {
+  for (let burst = 0; burst < 100; burst++) traces.record(trace(recorded++));
+  await setTimeout(10);
+}
+const active = performance.eventLoopUtilization(loopStart).active;
+await traces.flush();
+const seconds = (performance.now() - traceStart) / 1000;
+console.log(
+  `${count} traces of 12 steps in ${seconds.toFixed(1)} s: ${((active * 1000) / count).toFixed(1)} µs of the main thread each`,
+);
+await traces.close();
+await traceState.close();
 rmSync(folder, { recursive: true });

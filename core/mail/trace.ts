@@ -49,6 +49,12 @@ export interface TraceRecord {
   readonly ms: number;
 }
 
+/** What became of a recipient after the record was written: a delivery from the queue, a bounce, a release. */
+export interface TraceEvent extends TraceRecipient {
+  /** ms since the epoch. */
+  readonly at: number;
+}
+
 /** Takes finished records; never throws and never blocks the caller. */
 export interface TraceSink {
   record(trace: TraceRecord): void;
