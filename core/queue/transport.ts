@@ -4,6 +4,19 @@ import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { Rope } from '../mail/rope.ts';
 
+/** Who gave us the message: kept with it, and told to a trusted next hop by XCLIENT or XFORWARD. */
+export interface ClientFacts {
+  readonly address: string;
+  readonly port?: number;
+  /** Verified reverse name. */
+  readonly name?: string;
+  readonly helo?: string;
+  /** `SMTP`, `ESMTP` or `LMTP`. */
+  readonly protocol?: string;
+  /** Login name, where the client authenticated. */
+  readonly identity?: string;
+}
+
 export interface DeliveryJob {
   /** Queue id of the message. */
   readonly id: string;
@@ -14,21 +27,34 @@ export interface DeliveryJob {
   readonly recipients: readonly Recipient[];
   /** ms since the epoch. */
   readonly receivedAt: number;
+  readonly client?: ClientFacts;
+}
+
+/** What a host out in the world said, for DSNs. Absent for inner hosts (invariant I6). */
+export interface RemoteWord {
+  readonly host: string;
+  /** The reply as it came, e.g. `550 5.1.1 unknown user`. */
+  readonly text: string;
 }
 
 export type DeliveryOutcome =
   | {
       readonly kind: 'delivered';
-      readonly detail: string /** the next hop takes over DSN duty (RFC 3461 §5.2.2) */;
+      readonly detail: string;
+      /** The next hop takes over DSN duty (RFC 3461 §5.2.2). */
       readonly dsnPassed?: boolean;
+      /** Given to a next hop, not to a mailbox: a success DSN says `relayed` (RFC 3464 §2.3.3). */
+      readonly relayed?: boolean;
     }
   | {
       readonly kind: 'deferred';
       readonly reply: Reply<4>;
-      readonly why: string /** the whole destination is in trouble, not just this recipient */;
+      readonly why: string;
+      /** The whole destination is in trouble, not just this recipient. */
       readonly destination?: boolean;
+      readonly remote?: RemoteWord;
     }
-  | { readonly kind: 'failed'; readonly reply: Reply<5>; readonly why: string };
+  | { readonly kind: 'failed'; readonly reply: Reply<5>; readonly why: string; readonly remote?: RemoteWord };
 
 export interface Transport {
   readonly name: string;
@@ -44,11 +70,10 @@ export interface Route {
   readonly direct: boolean;
 }
 
-/** `unavailable`: a lookup backend is down; the caller defers (invariant I4). */
-export type RouteLookup = (
-  recipient: Recipient,
-) => Promise<
+export type RouteAnswer =
   | { readonly kind: 'route'; readonly route: Route }
   | { readonly kind: 'unavailable'; readonly why: string }
-  | { readonly kind: 'none'; readonly reply: Reply<5>; readonly why: string }
->;
+  | { readonly kind: 'none'; readonly reply: Reply<5>; readonly why: string };
+
+/** `unavailable`: a lookup backend is down; the caller defers (invariant I4). */
+export type RouteLookup = (recipient: Recipient) => Promise<RouteAnswer>;

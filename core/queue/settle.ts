@@ -1,0 +1,489 @@
+// From the end of the chain to the reply: settles every recipient of a message or makes it durable, then says so.
+//
+// - One destination that may be tried directly: it is tried first, and only what stays open enters the queue. The common
+//   message costs no write here at all.
+// - Several destinations, or some that only the queue serves: the message enters the queue first (leased to us), then the
+//   direct ones are tried. If it cannot be stored, nobody has got it yet and the client hears 452/451.
+// - A direct attempt that outlasts the budget is not cut off (that would deliver twice): its recipients are queued under
+//   a lease, the client hears 250, and the attempt's result is entered when it comes.
+// - With one destination and several recipients, some may be delivered while the others can neither be delivered nor
+//   stored. Then the client hears 4xx: the delivered ones may get it again, nothing is lost.
+//
+// A `unit` is what one reply speaks for: the whole message, or with LMTP and PRDR one recipient of the client. Of a unit
+// all of whose recipients failed nothing is kept and the client hears that 5xx; so no bounce arises.
+import type { Logger } from 'pino';
+import type { Clock } from '../lib/clock.ts';
+import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
+import type { Message } from '../mail/message.ts';
+import type { Reply } from '../mail/reply.ts';
+import type { TraceRecipient } from '../mail/trace.ts';
+import { attempt } from './attempt.ts';
+import type { DestinationHealth } from './destination-health.ts';
+import {
+  afterOutcome,
+  held,
+  jobOf,
+  pendingRecipient,
+  type QueuedMessage,
+  type QueuedRecipient,
+  type QueuePolicy,
+} from './entry.ts';
+import type { QueueStore } from './store.ts';
+import type { ClientFacts, DeliveryOutcome, Route, RouteLookup } from './transport.ts';
+
+/** The shape of `smtp/ports.ts`; structural typing connects the two. */
+export interface SettleRequest {
+  readonly id: string;
+  readonly receivedAt: number;
+  readonly envelope: Envelope;
+  readonly deliverable: {
+    readonly kind: 'deliver' | 'quarantine';
+    readonly message: Message;
+    readonly sender: ReversePath;
+    readonly recipients: readonly Recipient[];
+    readonly originals: ReadonlyMap<string, string>;
+    readonly why?: string;
+    readonly plugin?: string;
+  };
+  readonly signal: AbortSignal;
+  /** The client hears `perRecipient` (LMTP, PRDR), so a failed recipient needs no bounce. */
+  readonly perRecipientReplies?: boolean;
+  /** The chain marked the sender as forged: no report is ever sent to it. */
+  readonly forged?: boolean;
+  readonly client?: ClientFacts;
+}
+
+export interface Settlement {
+  readonly reply: Reply;
+  readonly perRecipient: readonly Reply[];
+  readonly recipients: readonly TraceRecipient[];
+}
+
+/** Takes a message out of the way, durable when it resolves. Without one, quarantined mail is held in the queue. */
+export type Quarantine = (request: SettleRequest) => Promise<void>;
+
+export interface SettleParts {
+  readonly store: QueueStore;
+  readonly routes: RouteLookup;
+  readonly health: DestinationHealth;
+  readonly policy: QueuePolicy;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** A direct delivery that takes longer is queued instead, ms. */
+  readonly directBudgetMs: number;
+  /** Longest direct attempt, ms; its lease lasts as long. Above RFC 5321 §4.5.3.2.6 (10 minutes for the final reply). */
+  readonly attemptLimitMs?: number;
+  /** Names this process in leases. */
+  readonly instance: string;
+  /** There is new work for the runner. */
+  readonly wake?: () => void;
+  readonly quarantine?: Quarantine;
+  readonly random?: () => number;
+}
+
+export interface Settler {
+  settle(request: SettleRequest): Promise<Settlement>;
+  /** Resolves when no direct attempt is running any more. */
+  idle(): Promise<void>;
+}
+
+/** A recipient on its way through `settle`. */
+interface Leg {
+  readonly index: number;
+  readonly recipient: Recipient;
+  /** Position in the client's envelope; -1 where a plugin added it. */
+  readonly unit: number;
+  readonly destination: string;
+  readonly route?: Route;
+  /** Absent while only the queue knows. */
+  outcome?: DeliveryOutcome;
+}
+
+const accepted = (id: string): Reply<2> => ({ code: 250, enhanced: '2.0.0', text: `Accepted as ${id}` });
+const localProblem: Reply<4> = { code: 451, enhanced: '4.3.0', text: 'Temporary failure, try again later' };
+const diskFull: Reply<4> = { code: 452, enhanced: '4.3.1', text: 'Insufficient system storage, try again later' };
+const defaultAttemptLimitMs = 15 * 60_000;
+
+function isDiskFull(error: unknown): boolean {
+  for (let at: unknown = error; at instanceof Error; at = at.cause) {
+    const code = (at as NodeJS.ErrnoException).code;
+    if (code === 'ENOSPC' || code === 'EDQUOT' || /database or disk is full|SQLITE_FULL/i.test(at.message)) return true;
+  }
+  return false;
+}
+
+export function createSettler(parts: SettleParts): Settler {
+  const { store, routes, health, policy, clock, log, instance } = parts;
+  const random = parts.random ?? Math.random;
+  const attemptLimitMs = parts.attemptLimitMs ?? defaultAttemptLimitMs;
+  const running = new Set<Promise<unknown>>();
+
+  async function routeLegs(request: SettleRequest): Promise<Leg[]> {
+    const { recipients, originals } = request.deliverable;
+    const clientNames = request.envelope.recipients.map(each => each.address.text);
+    return Promise.all(
+      recipients.map(async (recipient, index): Promise<Leg> => {
+        const text = recipient.address.text;
+        const unit = clientNames.indexOf(originals.get(text) ?? text);
+        const answer = await routes(recipient).catch((error: unknown) => ({
+          kind: 'unavailable' as const,
+          why: `Route lookup threw: ${String(error)}`,
+        }));
+        const base = { index, recipient, unit };
+        if (answer.kind === 'route') return { ...base, destination: answer.route.destination, route: answer.route };
+        const destination = `unrouted:${recipient.address.domain}`;
+        if (answer.kind === 'none')
+          return { ...base, destination, outcome: { kind: 'failed', reply: answer.reply, why: answer.why } };
+        return { ...base, destination, outcome: { kind: 'deferred', reply: localProblem, why: answer.why } };
+      }),
+    );
+  }
+
+  function messageOf(request: SettleRequest): QueuedMessage {
+    const { sender: _sender, recipients: _recipients, ...envelope } = request.envelope;
+    return {
+      id: request.id,
+      receivedAt: request.receivedAt,
+      expiresAt: request.receivedAt + policy.lifetimeMs,
+      sender: request.deliverable.sender,
+      envelope,
+      form: request.deliverable.message.rope,
+      reports: request.forged !== true && request.deliverable.kind !== 'quarantine',
+      ...(request.client === undefined ? {} : { client: request.client }),
+    };
+  }
+
+  /** Legs by destination, those that may be tried now. */
+  function directGroups(legs: readonly Leg[]): readonly (readonly Leg[])[] {
+    const groups = new Map<string, Leg[]>();
+    for (const leg of legs) {
+      if (!leg.route?.direct || leg.outcome || health.trouble(leg.destination).until > clock.now()) continue;
+      const key = `${leg.route.transport.name}\0${leg.destination}`;
+      const group = groups.get(key);
+      if (group) group.push(leg);
+      else groups.set(key, [leg]);
+    }
+    return [...groups.values()];
+  }
+
+  /** Tries a group; sets the outcomes of its legs. */
+  async function tryGroup(message: QueuedMessage, all: readonly Leg[], group: readonly Leg[]): Promise<void> {
+    const route = group[0]?.route;
+    if (!route) return;
+    const controller = new AbortController();
+    const startedAt = clock.now();
+    const cancel = clock.after(attemptLimitMs, () => controller.abort(new Error('Attempt took too long')));
+    const job = jobOf(
+      message,
+      all.map(leg => leg.recipient),
+    );
+    const outcomes = await attempt(
+      route.transport,
+      job,
+      group.map(leg => leg.recipient),
+      controller.signal,
+    );
+    cancel();
+    group.forEach((leg, index) => {
+      const outcome = outcomes[index];
+      if (outcome) leg.outcome = outcome;
+    });
+    const trouble = outcomes.find(each => each.kind === 'deferred' && each.destination);
+    if (trouble) health.fail(route.destination, startedAt, clock.now());
+    else if (health.recovered(route.destination)) {
+      await store.unblock(route.destination, clock.now()).catch(error => log.error({ err: error }, 'queue-unblock'));
+      parts.wake?.();
+    }
+  }
+
+  /** Runs the groups; true when all are done within the budget, otherwise `rest` settles when they are. */
+  async function tryGroups(message: QueuedMessage, legs: readonly Leg[], groups: readonly (readonly Leg[])[]) {
+    const work = Promise.all(groups.map(group => tryGroup(message, legs, group))).then(() => undefined);
+    running.add(work);
+    const rest = work.finally(() => running.delete(work));
+    let cancel = (): void => undefined;
+    const late = new Promise<false>(resolve => {
+      cancel = clock.after(parts.directBudgetMs, () => resolve(false));
+    });
+    const inTime = await Promise.race([rest.then(() => true as const), late]);
+    cancel();
+    return { inTime, rest };
+  }
+
+  const entryOf = (message: QueuedMessage, request: SettleRequest, leg: Leg, dueAt: number): QueuedRecipient => {
+    const original = request.deliverable.originals.get(leg.recipient.address.text);
+    const from = { recipient: leg.recipient, destination: leg.destination, dueAt };
+    return pendingRecipient(message, leg.index, original === undefined ? from : { ...from, original }, policy);
+  };
+
+  /** What the client hears for a unit, and which of its legs stay with us. */
+  function judge(request: SettleRequest, legs: readonly Leg[]): { readonly reply: Reply; readonly keep: boolean } {
+    // Recipients that a plugin added have nobody who hears a reply.
+    if (request.perRecipientReplies && legs.every(leg => leg.unit < 0))
+      return { reply: accepted(request.id), keep: true };
+    const failures = legs.flatMap(leg => (leg.outcome?.kind === 'failed' ? [leg.outcome] : []));
+    if (legs.length > 0 && failures.length === legs.length)
+      return { reply: failures[0]?.reply ?? localProblem, keep: false };
+    // A recipient's own 4xx is for the client to retry, which spares a later bounce; a person at a mail program cannot.
+    const deferral = legs.find(leg => leg.outcome?.kind === 'deferred')?.outcome;
+    const clientRetries = request.client?.identity === undefined;
+    const none = legs.every(
+      ({ outcome }) => outcome?.kind === 'failed' || (outcome?.kind === 'deferred' && !outcome.destination),
+    );
+    if (none && clientRetries && deferral?.kind === 'deferred') return { reply: deferral.reply, keep: false };
+    return { reply: accepted(request.id), keep: true };
+  }
+
+  const unitsOf = (request: SettleRequest, legs: readonly Leg[]): readonly (readonly Leg[])[] => {
+    if (!request.perRecipientReplies) return [legs];
+    const units = request.envelope.recipients.map((_, unit) => legs.filter(leg => leg.unit === unit));
+    return [...units, legs.filter(leg => leg.unit < 0)];
+  };
+
+  /** State of a leg after its outcome; undefined when nothing is left to do for it. */
+  function afterwards(message: QueuedMessage, entry: QueuedRecipient, leg: Leg): QueuedRecipient | undefined {
+    if (!leg.outcome) return entry;
+    return afterOutcome(message, entry, leg.outcome, { now: clock.now(), policy, random });
+  }
+
+  function settlement(request: SettleRequest, legs: readonly Leg[], replies: ReadonlyMap<Leg, Reply>): Settlement {
+    const ok = accepted(request.id);
+    const perRecipient = request.envelope.recipients.map((_, unit) => {
+      const own = legs.filter(leg => leg.unit === unit).map(leg => replies.get(leg) ?? ok);
+      return own.find(reply => reply.code < 300) ?? own.find(reply => reply.code < 500) ?? own[0] ?? ok;
+    });
+    const all = legs.map(leg => replies.get(leg) ?? ok);
+    const worst = all.find(reply => reply.code >= 400 && reply.code < 500) ?? all.find(reply => reply.code >= 500);
+    const refused = all.length > 0 && all.every(reply => reply.code >= 400);
+    return {
+      reply: request.perRecipientReplies ? (refused ? (worst ?? ok) : ok) : (worst ?? ok),
+      perRecipient,
+      recipients: legs.map(leg => traceOf(leg, replies.get(leg) ?? ok)),
+    };
+  }
+
+  /** A message whose single destination is tried before anything is stored. */
+  async function directFirst(
+    request: SettleRequest,
+    message: QueuedMessage,
+    legs: readonly Leg[],
+    group: readonly Leg[],
+  ) {
+    const { inTime, rest } = await tryGroups(message, legs, [group]);
+    if (!inTime) return lateGroup(request, message, legs, rest);
+    return concludeFresh(request, message, legs);
+  }
+
+  /** Nothing is stored yet: stores what stays open. */
+  async function concludeFresh(
+    request: SettleRequest,
+    message: QueuedMessage,
+    legs: readonly Leg[],
+  ): Promise<Settlement> {
+    const replies = new Map<Leg, Reply>();
+    const entries: QueuedRecipient[] = [];
+    const storing: Leg[] = [];
+    for (const unit of unitsOf(request, legs)) {
+      const { reply, keep } = judge(request, unit);
+      for (const leg of unit) {
+        replies.set(leg, reply);
+        if (!keep) continue;
+        const after = afterwards(message, entryOf(message, request, leg, clock.now()), leg);
+        if (after === undefined) continue;
+        entries.push(after);
+        if (leg.outcome?.kind !== 'delivered') storing.push(leg);
+      }
+    }
+    if (entries.length === 0) return settlement(request, legs, replies);
+    try {
+      await store.add({ message, recipients: entries });
+      await blockTroubled(legs);
+      parts.wake?.();
+    } catch (error) {
+      log.error({ err: error, id: request.id }, 'queue-add');
+      const refusal = isDiskFull(error) ? diskFull : localProblem;
+      // Only a success report is lost where nothing but that was to be stored.
+      for (const unit of unitsOf(request, legs))
+        if (unit.some(leg => storing.includes(leg))) for (const leg of unit) replies.set(leg, refusal);
+    }
+    return settlement(request, legs, replies);
+  }
+
+  /** The runner must know which destinations back off, or it would find out again by itself. */
+  async function blockTroubled(legs: readonly Leg[]): Promise<void> {
+    for (const destination of new Set(legs.map(leg => leg.destination))) {
+      const leg = legs.find(each => each.destination === destination && each.outcome?.kind === 'deferred');
+      const { failures, until } = health.trouble(destination);
+      if (leg?.outcome?.kind !== 'deferred' || !leg.outcome.destination || until <= clock.now()) continue;
+      await store.block(destination, failures, until, leg.outcome.why);
+    }
+  }
+
+  /** The budget is used up: queued under a lease while the attempt goes on. */
+  async function lateGroup(
+    request: SettleRequest,
+    message: QueuedMessage,
+    legs: readonly Leg[],
+    rest: Promise<void>,
+  ): Promise<Settlement> {
+    const leaseUntil = clock.now() + attemptLimitMs + 60_000;
+    const entries = legs.map(leg => entryOf(message, request, leg, leaseUntil));
+    try {
+      await store.add({ message, recipients: entries }, instance);
+    } catch (error) {
+      // The attempt may still succeed; waiting for it is the honest way, for nothing is stored.
+      log.error({ err: error, id: request.id }, 'queue-add');
+      await rest;
+      const replies = new Map(legs.map(leg => [leg, judge(request, [leg]).reply]));
+      const open = legs.some(leg => leg.outcome?.kind === 'deferred');
+      if (open) for (const leg of legs) replies.set(leg, isDiskFull(error) ? diskFull : localProblem);
+      return settlement(request, legs, replies);
+    }
+    const finish = rest.then(() => enterResults(message, legs, entries));
+    running.add(finish);
+    void finish.finally(() => running.delete(finish));
+    const late = legs.map(leg => ({ ...leg }));
+    for (const leg of late) delete leg.outcome;
+    return settlement(request, late, new Map());
+  }
+
+  /** Enters what became of leased recipients. Retried while the store fails: the lease alone would deliver twice. */
+  async function enterResults(
+    message: QueuedMessage,
+    legs: readonly Leg[],
+    entries: readonly QueuedRecipient[],
+    dropped: ReadonlySet<Leg> = new Set(),
+  ): Promise<void> {
+    const changes = legs.flatMap((leg, index) => {
+      const entry = entries[index];
+      if (!entry || !leg.outcome) return [];
+      return [[entry, dropped.has(leg) ? undefined : afterwards(message, entry, leg)] as const];
+    });
+    if (changes.length === 0) return;
+    for (let waitMs = 100; ; waitMs = Math.min(waitMs * 2, 30_000)) {
+      try {
+        await store.change(message.id, changes);
+        await blockTroubled(legs);
+        parts.wake?.();
+        return;
+      } catch (error) {
+        log.error({ err: error, id: message.id }, 'queue-change');
+        if (waitMs > 20_000) return;
+        await new Promise<void>(resolve => clock.after(waitMs, resolve));
+      }
+    }
+  }
+
+  /** Several destinations: stored before the first of them is tried, so that it can still be taken back whole. */
+  async function queueFirst(
+    request: SettleRequest,
+    message: QueuedMessage,
+    legs: readonly Leg[],
+    groups: readonly (readonly Leg[])[],
+  ): Promise<Settlement> {
+    const direct = new Set(groups.flat());
+    const now = clock.now();
+    const leaseUntil = now + attemptLimitMs + 60_000;
+    // What has an outcome already is entered with the others, when it is known whether the client hears of it.
+    const entries = legs.map(leg => entryOf(message, request, leg, direct.has(leg) || leg.outcome ? leaseUntil : now));
+    const leased = new Set(legs.filter(leg => direct.has(leg) || leg.outcome));
+    await store.add({ message, recipients: entries }, instance, new Set([...leased].map(leg => leg.index)));
+    const { inTime, rest } = await tryGroups(message, legs, groups);
+    parts.wake?.();
+    if (!inTime) {
+      const finish = rest.then(() => enterResults(message, legs, entries));
+      running.add(finish);
+      void finish.finally(() => running.delete(finish));
+      return settlement(
+        request,
+        legs.map(({ outcome: _late, ...leg }) => leg),
+        new Map(),
+      );
+    }
+    return concludeQueued(request, message, legs, entries);
+  }
+
+  async function concludeQueued(
+    request: SettleRequest,
+    message: QueuedMessage,
+    legs: readonly Leg[],
+    entries: readonly QueuedRecipient[],
+  ): Promise<Settlement> {
+    const replies = new Map<Leg, Reply>();
+    const dropped = new Set<Leg>();
+    for (const unit of unitsOf(request, legs)) {
+      const { reply, keep } = judge(request, unit);
+      for (const leg of unit) {
+        replies.set(leg, reply);
+        if (!keep) dropped.add(leg);
+      }
+    }
+    await enterResults(message, legs, entries, dropped);
+    return settlement(request, legs, replies);
+  }
+
+  async function quarantined(request: SettleRequest, message: QueuedMessage): Promise<Settlement> {
+    const { why = 'quarantined', recipients } = request.deliverable;
+    if (parts.quarantine) await parts.quarantine(request);
+    else {
+      const legs = recipients.map((recipient, index) => ({ index, recipient, unit: -1, destination: 'quarantine' }));
+      const entries = legs.map(leg => held(entryOf(message, request, leg, clock.now()), `quarantine: ${why}`));
+      await store.add({ message, recipients: entries });
+    }
+    return {
+      reply: accepted(request.id),
+      perRecipient: request.envelope.recipients.map(() => accepted(request.id)),
+      recipients: recipients.map(each => ({ address: each.address.text, outcome: 'quarantined', detail: why })),
+    };
+  }
+
+  async function settleNow(request: SettleRequest): Promise<Settlement> {
+    const message = messageOf(request);
+    if (request.deliverable.kind === 'quarantine') return quarantined(request, message);
+    const legs = await routeLegs(request);
+    const groups = directGroups(legs);
+    const [only] = groups;
+    if (only === undefined) return concludeFresh(request, message, legs);
+    const others = legs.filter(leg => !only.includes(leg));
+    if (others.every(leg => leg.outcome?.kind === 'failed')) return directFirst(request, message, legs, only);
+    return queueFirst(request, message, legs, groups);
+  }
+
+  return {
+    async settle(request) {
+      if (request.signal.aborted) return refusal(request, localProblem, 'client is gone');
+      try {
+        return await settleNow(request);
+      } catch (error) {
+        log.error({ err: error, id: request.id }, 'settle');
+        return refusal(request, isDiskFull(error) ? diskFull : localProblem, 'cannot be stored');
+      }
+    },
+    async idle() {
+      while (running.size > 0) await Promise.allSettled([...running]);
+    },
+  };
+}
+
+function refusal(request: SettleRequest, reply: Reply<4>, detail: string): Settlement {
+  return {
+    reply,
+    perRecipient: request.envelope.recipients.map(() => reply),
+    recipients: request.deliverable.recipients.map(each => ({
+      address: each.address.text,
+      outcome: 'deferred',
+      detail,
+    })),
+  };
+}
+
+function traceOf(leg: Leg, reply: Reply): TraceRecipient {
+  const address = leg.recipient.address.text;
+  const { outcome } = leg;
+  if (outcome?.kind === 'delivered')
+    return { address, outcome: outcome.relayed ? 'relayed' : 'delivered', detail: outcome.detail };
+  if (outcome?.kind === 'failed')
+    return { address, outcome: reply.code < 400 ? 'bounced' : 'rejected', detail: outcome.why };
+  const detail = outcome?.kind === 'deferred' ? outcome.why : leg.destination;
+  return { address, outcome: reply.code < 400 ? 'queued' : 'deferred', detail };
+}
