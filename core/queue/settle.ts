@@ -17,6 +17,7 @@ import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { TraceRecipient } from '../mail/trace.ts';
+import { StateError } from '../state/state.ts';
 import { attempt } from './attempt.ts';
 import type { DestinationHealth } from './destination-health.ts';
 import {
@@ -104,10 +105,12 @@ const localProblem: Reply<4> = { code: 451, enhanced: '4.3.0', text: 'Temporary 
 const diskFull: Reply<4> = { code: 452, enhanced: '4.3.1', text: 'Insufficient system storage, try again later' };
 const defaultAttemptLimitMs = 15 * 60_000;
 
+/** RFC 5321 §4.2.3: 452 where storage is short. */
 function isDiskFull(error: unknown): boolean {
   for (let at: unknown = error; at instanceof Error; at = at.cause) {
-    const code = (at as NodeJS.ErrnoException).code;
-    if (code === 'ENOSPC' || code === 'EDQUOT' || /database or disk is full|SQLITE_FULL/i.test(at.message)) return true;
+    if (at instanceof StateError && at.code === 'full') return true;
+    const { code } = at as NodeJS.ErrnoException;
+    if (code === 'ENOSPC' || code === 'EDQUOT') return true;
   }
   return false;
 }

@@ -5,7 +5,7 @@
 // lease ends, should the process die. `recover` gives back all leases at once; call it when the gateway starts, before
 // any process of it takes mail. Otherwise exactly one runner works on a store.
 import { mkdir } from 'node:fs/promises';
-import type { State, Statement } from '../state/state.ts';
+import { type State, StateError, type Statement } from '../state/state.ts';
 import { openBodyStore } from './body.ts';
 import type { QueuedMessage, QueuedRecipient } from './entry.ts';
 import {
@@ -103,7 +103,9 @@ export async function openQueueStore(
     try {
       return await state.write(statements);
     } catch (error) {
-      for (const body of newBodies) await bodies.remove(body.pieces);
+      // With `unavailable` the commit may have happened: its files stay until the sweep knows.
+      const unknown = error instanceof StateError && error.code === 'unavailable';
+      if (!unknown) for (const body of newBodies) await bodies.remove(body.pieces);
       throw error;
     }
   }

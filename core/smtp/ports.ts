@@ -3,6 +3,7 @@ import type { Envelope } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { TraceRecipient } from '../mail/trace.ts';
 import type { MessageOutcome } from '../pipeline/chain.ts';
+import type { ClientFacts } from '../queue/transport.ts';
 
 export type Deliverable = Extract<MessageOutcome, { readonly kind: 'deliver' | 'quarantine' }>;
 
@@ -14,6 +15,12 @@ export interface SettleRequest {
   readonly deliverable: Deliverable;
   /** Aborts when the client is gone; what was begun is still finished or rolled back. */
   readonly signal: AbortSignal;
+  /** The client hears `perRecipient` (LMTP, PRDR), so a failed recipient needs no bounce. */
+  readonly perRecipientReplies?: boolean;
+  /** The chain marked the sender as forged: no report is ever sent to it. */
+  readonly forged?: boolean;
+  /** For the queue's record and for XCLIENT/XFORWARD. With `identity` a recipient's own 4xx is queued, not passed on. */
+  readonly client?: ClientFacts;
 }
 
 export interface Settlement {
