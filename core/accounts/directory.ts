@@ -21,21 +21,38 @@ export type AuthResult =
   | { readonly kind: 'refused'; readonly why: string }
   | { readonly kind: 'unavailable'; readonly why: string };
 
+/** Who asks: what the limits against guessing count by. */
+export interface AuthOrigin {
+  /** IP address of the client. */
+  readonly address: string;
+  readonly service: 'smtp' | 'imap' | 'pop3' | 'managesieve';
+}
+
+export type ScramHash = 'SHA-1' | 'SHA-256';
+
+/** RFC 5802 §3: what a server stores instead of the password. */
+export interface ScramVerifier {
+  readonly salt: Buffer;
+  readonly iterations: number;
+  readonly storedKey: Buffer;
+  readonly serverKey: Buffer;
+}
+
+export type ScramStart =
+  /** Also for an unknown account (with a made-up verifier): `finish` then refuses whatever the proof was. */
+  | { readonly kind: 'verifier'; readonly verifier: ScramVerifier; finish(proofHolds: boolean): Promise<AuthResult> }
+  | { readonly kind: 'unavailable'; readonly why: string };
+
 export interface Directory {
   /** By login name: the full address, or a local part where that is unambiguous. */
   find(name: string): Promise<Lookup<Account>>;
-  /** Constant-time as far as the account's existence goes. */
-  authenticate(
-    name: string,
-    password: string,
-    from: { readonly address: string; readonly service: 'smtp' | 'imap' | 'pop3' | 'managesieve' },
-  ): Promise<AuthResult>;
-  /** For mechanisms that need a stored verifier (SCRAM) rather than the password; undefined where the account has none. */
-  scramVerifier?(
-    name: string,
-    hash: 'SHA-1' | 'SHA-256',
-  ): Promise<
-    | { readonly salt: Buffer; readonly iterations: number; readonly storedKey: Buffer; readonly serverKey: Buffer }
-    | undefined
-  >;
+  /**
+   * Takes the same time for an unknown account as for a wrong password. `unavailable` also where too many attempts
+   * failed from there: the password was then not looked at, and the client hears a temporary failure.
+   */
+  authenticate(name: string, password: string, from: AuthOrigin): Promise<AuthResult>;
+  /** Absent where this directory holds no verifiers; then SCRAM is not offered. */
+  startScram?(name: string, hash: ScramHash, from: AuthOrigin): Promise<ScramStart>;
+  /** Domains that have at least one account: lower case, sorted. */
+  domains(): Promise<Lookup<readonly string[]>>;
 }
