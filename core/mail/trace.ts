@@ -11,6 +11,8 @@ export interface TraceStep {
   readonly why?: string;
   /** Values that the decision rests on: list names, scores, codes. */
   readonly evidence?: Readonly<Record<string, unknown>>;
+  /** The entry runs in `mode: observe`: recorded, but it decided nothing. */
+  readonly observed?: true;
   /** How long the hook took. */
   readonly ms: number;
 }

@@ -32,8 +32,8 @@ export type MessageOutcome =
     };
 
 export interface ChainSession {
-  /** Facts changed: STARTTLS, PROXY, XCLIENT. */
-  update(session: Session): void;
+  /** Facts changed: STARTTLS, PROXY, XCLIENT. `identity` replaces who is authenticated (XCLIENT LOGIN=); null = nobody. */
+  update(session: Session, identity?: Identity | null): void;
   connect(): Promise<GateOutcome>;
   helo(name: string): Promise<GateOutcome>;
   auth(offered: Credentials): Promise<AuthOutcome>;
@@ -50,7 +50,31 @@ export interface ChainSession {
   end(): void;
 }
 
+/** `route`: no plugin took the message for this recipient, so it goes where its domain says. */
+export type DeliverOutcome =
+  | { readonly kind: 'route' }
+  | { readonly kind: 'delivered' | 'discard'; readonly plugin: string; readonly why?: string }
+  | { readonly kind: 'refused'; readonly reply: Reply<4> | Reply<5>; readonly plugin: string; readonly why: string };
+
+/** What the `deliver` hook needs, before the reply or long after it from the queue. */
+export interface DeliverRequest {
+  readonly id: string;
+  readonly session: Session;
+  readonly helo: string;
+  readonly identity?: Identity;
+  readonly envelope: Envelope;
+  readonly message: Message;
+  readonly signal?: AbortSignal;
+}
+
 export interface Chain {
+  /** The `deliver` hook for one recipient; `steps` belong to the message's trace. */
+  deliver(
+    request: DeliverRequest,
+    to: Recipient,
+  ): Promise<{ readonly outcome: DeliverOutcome; readonly steps: readonly TraceStep[] }>;
+  /** Whether any entry has a `deliver` hook; where none has, `deliver` need not be called. */
+  readonly delivers: boolean;
   openSession(session: Session): ChainSession;
   /** Plugins per hook in order, for `config show` and `status`. */
   describe(): readonly { readonly hook: string; readonly plugins: readonly string[] }[];

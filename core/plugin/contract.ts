@@ -46,7 +46,7 @@ export interface Connected {
   readonly log: Logger;
   /** Annotations of earlier plugins. */
   get<T>(key: ResultKey<T>): T | undefined;
-  /** Once per scope. Goes to the trace. */
+  /** Only keys that the plugin declares in `writes`; the last value counts. Taken over when the hook returned in time. */
   set<T>(key: ResultKey<T>, value: T): void;
   /** Adds a value to this hook's trace step: what the verdict rests on. */
   evidence(values: Readonly<Record<string, unknown>>): void;
@@ -99,6 +99,31 @@ export type DnsAnswer<T> =
   /** SERVFAIL, timeout, refused: nothing is known. */
   | { readonly kind: 'tempfail'; readonly why: string };
 
+/** Record types that can be asked for, and what one record looks like. TXT strings are joined (RFC 7208 §3.3). */
+export interface DnsRecords {
+  readonly A: string;
+  readonly AAAA: string;
+  readonly CNAME: string;
+  readonly NS: string;
+  readonly PTR: string;
+  readonly TXT: string;
+  readonly MX: { readonly exchange: string; readonly preference: number };
+  readonly SRV: {
+    readonly target: string;
+    readonly port: number;
+    readonly priority: number;
+    readonly weight: number;
+  };
+  /** RFC 6698 §2.1. */
+  readonly TLSA: {
+    readonly usage: number;
+    readonly selector: number;
+    readonly matchingType: number;
+    readonly certificate: Buffer;
+  };
+  readonly CAA: { readonly flags: number; readonly tag: string; readonly value: string };
+}
+
 export interface Dns {
   a(name: string, signal?: AbortSignal): Promise<DnsAnswer<string>>;
   aaaa(name: string, signal?: AbortSignal): Promise<DnsAnswer<string>>;
@@ -107,7 +132,14 @@ export interface Dns {
     name: string,
     signal?: AbortSignal,
   ): Promise<DnsAnswer<{ readonly exchange: string; readonly preference: number }>>;
+  /** By IPv4 or IPv6 address. */
   ptr(address: string, signal?: AbortSignal): Promise<DnsAnswer<string>>;
+  /** Any other type: records as `DnsRecords` says. CNAMEs on the way are followed, but for a question for CNAME itself. */
+  query<Type extends keyof DnsRecords>(
+    name: string,
+    type: Type,
+    signal?: AbortSignal,
+  ): Promise<DnsAnswer<DnsRecords[Type]>>;
   /** Resolver addresses in use, `ip` or `ip:port`. */
   readonly servers: readonly string[];
 }

@@ -1,0 +1,75 @@
+// Edits are data. All of one answer are applied or, if one of them is impossible, none: nothing here changes what it was
+// given. Applied only after the hook returned in time, so a plugin that dies half-way leaves the message as it was.
+import type { Address } from '../mail/address.ts';
+import type { Recipient, ReversePath } from '../mail/envelope.ts';
+import type { Message } from '../mail/message.ts';
+import type { Edit } from '../plugin/verdicts.ts';
+
+/** A message on its way through the chain. */
+export interface Draft {
+  readonly message: Message;
+  readonly sender: ReversePath;
+  readonly recipients: readonly Recipient[];
+  /** New recipient → the one that the client named, both as canonical text. */
+  readonly originals: ReadonlyMap<string, string>;
+}
+
+type MessageEdit = Extract<Edit, { readonly kind: 'add-header' | 'remove-header' | 'replace-header' | 'replace-body' }>;
+
+function mailbox(text: string): Address {
+  // TODO: parseAddress of core/mail/address.ts
+  const at = text.lastIndexOf('@');
+  if (at < 1) throw new Error(`Edit names '${text}', which is no address`);
+  const domain = text.slice(at + 1).toLowerCase();
+  return { local: text.slice(0, at), domain, text: `${text.slice(0, at)}@${domain}` };
+}
+
+const same = (a: Address, b: Address): boolean =>
+  a.domain === b.domain && a.local.toLowerCase() === b.local.toLowerCase();
+
+/** The new recipient keeps the DSN parameters of the one that it stands for (RFC 3461 §5.2.7.1). */
+function addRecipient(draft: Draft, named: readonly Recipient[], text: string, original: string | undefined): Draft {
+  const address = mailbox(text);
+  const source = original === undefined ? undefined : mailbox(original);
+  const originals = source ? new Map(draft.originals).set(address.text, root(draft, source.text)) : draft.originals;
+  if (draft.recipients.some(recipient => same(recipient.address, address))) return { ...draft, originals };
+  const parent = source && named.find(recipient => same(recipient.address, source));
+  return { ...draft, originals, recipients: [...draft.recipients, { ...parent, address }] };
+}
+
+/** Through aliases of aliases back to the recipient that the client named. */
+const root = (draft: Draft, text: string): string => draft.originals.get(text) ?? text;
+
+function editEnvelope(draft: Draft, named: readonly Recipient[], edit: Exclude<Edit, MessageEdit>): Draft {
+  switch (edit.kind) {
+    case 'set-sender':
+      return { ...draft, sender: edit.address === null ? null : mailbox(edit.address) };
+    case 'add-recipient':
+      return addRecipient(draft, named, edit.address, edit.original);
+    case 'remove-recipient': {
+      const gone = mailbox(edit.address);
+      return { ...draft, recipients: draft.recipients.filter(recipient => !same(recipient.address, gone)) };
+    }
+  }
+}
+
+/** Throws where an edit names no address or where nobody would be left to receive the message. */
+export function applyEdits(before: Draft, edits: readonly Edit[]): Draft {
+  let draft = before;
+  const onMessage: MessageEdit[] = [];
+  for (const edit of edits)
+    switch (edit.kind) {
+      case 'set-sender':
+      case 'add-recipient':
+      case 'remove-recipient':
+        draft = editEnvelope(draft, before.recipients, edit);
+        break;
+      default:
+        onMessage.push(edit);
+    }
+  if (draft.recipients.length === 0 && before.recipients.length > 0)
+    throw new Error('Edits leave no recipient: a plugin that drops a message answers discard');
+  // TODO: editHeaders of core/mail/headers.ts
+  if (onMessage.length > 0) throw new Error('Edits of header and body are not yet applied');
+  return draft;
+}

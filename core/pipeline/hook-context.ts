@@ -1,0 +1,113 @@
+// What one hook call sees. Everything that costs (signal, logger) is made when it is first asked for, because most hooks
+// answer at once. Annotations and evidence are held back until the hook returned in time with a legal verdict: a plugin
+// that fails leaves no half of its work behind, and what it does after its deadline has no effect.
+import type { Logger } from 'pino';
+import type { Clock } from '../lib/clock.ts';
+import { type Deadline, startDeadline } from '../lib/deadline.ts';
+import type { Envelope } from '../mail/envelope.ts';
+import type { Message } from '../mail/message.ts';
+import type { HookName, Identity, Session, WithMessage } from '../plugin/contract.ts';
+import type { ResultKey } from '../plugin/results.ts';
+import type { LoadedEntry } from './loaded-entry.ts';
+import type { Results } from './results.ts';
+
+/** Facts of the stage. Fields of later stages are undefined, and a plugin cannot name them: `Connected` has no envelope. */
+export interface Stage {
+  readonly session: Session;
+  readonly helo: string;
+  readonly identity: Identity | undefined;
+  readonly envelope: Envelope | undefined;
+  readonly id: string | undefined;
+  readonly message: Message | undefined;
+  readonly sessionResults: Results;
+  readonly transactionResults: Results | undefined;
+  /** Aborts when the client is gone or the transaction over. */
+  parentSignal(): AbortSignal;
+}
+
+export class HookContext implements Omit<WithMessage, 'identity'> {
+  readonly session: Session;
+  readonly helo: string;
+  readonly identity: Identity | undefined;
+  readonly #entry: LoadedEntry;
+  readonly #hook: HookName;
+  readonly #stage: Stage;
+  readonly #clock: Clock;
+  readonly #baseLog: Logger;
+  #log: Logger | undefined;
+  #deadline: Deadline | undefined;
+  #pending: Map<ResultKey<unknown>, unknown> | undefined;
+  #evidence: Readonly<Record<string, unknown>> | undefined;
+  #over = false;
+
+  constructor(entry: LoadedEntry, hook: HookName, stage: Stage, clock: Clock, log: Logger) {
+    this.#entry = entry;
+    this.#hook = hook;
+    this.#stage = stage;
+    this.#clock = clock;
+    this.#baseLog = log;
+    this.session = stage.session;
+    this.helo = stage.helo;
+    this.identity = stage.identity;
+  }
+
+  // Only hooks of a stage that has them are given these; the cast is the price of one class for all stages.
+  get envelope(): Envelope {
+    return this.#stage.envelope as Envelope;
+  }
+  get id(): string {
+    return this.#stage.id as string;
+  }
+  get message(): Message {
+    return this.#stage.message as Message;
+  }
+  get signal(): AbortSignal {
+    return this.deadline().signal;
+  }
+  get log(): Logger {
+    this.#log ??= this.#baseLog.child({
+      session: this.session.id,
+      ...(this.#stage.id === undefined ? {} : { id: this.#stage.id }),
+      plugin: this.#entry.name,
+      hook: this.#hook,
+    });
+    return this.#log;
+  }
+
+  get = <T>(key: ResultKey<T>): T | undefined => {
+    if (this.#pending?.has(key)) return this.#pending.get(key) as T;
+    const results = key.scope === 'session' ? this.#stage.sessionResults : this.#stage.transactionResults;
+    return results?.get(key, this.#entry.observe) as T | undefined;
+  };
+
+  set = <T>(key: ResultKey<T>, value: T): void => {
+    if (this.#over) return;
+    if (!this.#entry.writes.has(key.name)) throw new Error(`Result '${key.name}' is not declared in 'writes'`);
+    if (key.scope === 'transaction' && !this.#stage.transactionResults)
+      throw new Error(`Result '${key.name}' belongs to a transaction and hook '${this.#hook}' has none`);
+    this.#pending ??= new Map();
+    this.#pending.set(key, value);
+  };
+
+  evidence = (values: Readonly<Record<string, unknown>>): void => {
+    if (!this.#over) this.#evidence = this.#evidence ? { ...this.#evidence, ...values } : values;
+  };
+
+  /** Starts the clock of this call at first use. */
+  deadline(): Deadline {
+    this.#deadline ??= startDeadline(this.#clock, this.#entry.timeoutMs, this.#stage.parentSignal());
+    return this.#deadline;
+  }
+
+  /** Ends the call; `keep` takes its annotations over. Returns the evidence, which is worth having even of a failure. */
+  finish(keep: boolean): Readonly<Record<string, unknown>> | undefined {
+    this.#over = true;
+    this.#deadline?.done();
+    if (keep && this.#pending)
+      for (const [key, value] of this.#pending) {
+        const results = key.scope === 'session' ? this.#stage.sessionResults : this.#stage.transactionResults;
+        results?.set(key, value, this.#entry.observe);
+      }
+    return this.#evidence;
+  }
+}

@@ -1,0 +1,194 @@
+// Builds the chain from its entries: options by each plugin's schema, annotations written before they are read, setup in
+// order. Whatever fails, everything that was set up is closed again, so a reload that fails leaves nothing behind.
+// `close` waits for the last session, then closes in reverse order: a plugin may rely on those before it.
+import type { Logger } from 'pino';
+import { z } from '../config/schema.ts';
+import type { Clock } from '../lib/clock.ts';
+import { raceSignal, startDeadline } from '../lib/deadline.ts';
+import type { HookName, Host, Session } from '../plugin/contract.ts';
+import type { Chain, ChainSession } from './chain.ts';
+import { type HookLists, LiveSession } from './chain-session.ts';
+import { deliverHook } from './deliver-hook.ts';
+import { hookNames, mapHooks } from './hook-table.ts';
+import type { ChainEntry, LoadedEntry } from './loaded-entry.ts';
+
+export interface ChainProblem {
+  /** Name of the entry. */
+  readonly entry: string;
+  /** Where in the configuration. */
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** The chain cannot be loaded as configured; `problems` holds all that was found. */
+export class ChainError extends Error {
+  override readonly name = 'ChainError';
+  readonly problems: readonly ChainProblem[];
+  constructor(problems: readonly ChainProblem[], cause?: unknown) {
+    super(problems.map(problem => `${problem.entry}: ${problem.message}`).join('; '), { cause });
+    this.problems = problems;
+  }
+}
+
+export interface ChainDeps {
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** The host of one entry: its own logger and data folder, made before this returns. */
+  hostFor(entryName: string): Host | Promise<Host>;
+  /** Longest `setup` of one plugin, and longest `close`; default 60 s and 10 s. */
+  readonly setupMs?: number;
+  readonly closeMs?: number;
+}
+
+/** Longest that `status` waits for one plugin. */
+const statusMs = 5_000;
+
+/** Options of every entry, or what is wrong with them. Sets nothing up: also for `config check`. */
+export function validateChain(entries: readonly ChainEntry[]): {
+  readonly options: readonly unknown[];
+  readonly problems: readonly ChainProblem[];
+} {
+  const problems: ChainProblem[] = [];
+  const written = new Set<string>();
+  const names = new Set<string>();
+  const options = entries.map(entry => {
+    const at = entry.path ?? [];
+    const problem = (message: string, path: readonly PropertyKey[] = []): void => {
+      problems.push({ entry: entry.name, path: [...at, ...(path as (string | number)[])], message });
+    };
+    if (names.has(entry.name)) problem(`There are two entries '${entry.name}': give one of them another name`);
+    names.add(entry.name);
+    for (const key of entry.plugin.reads ?? [])
+      if (!written.has(key.name)) problem(`Reads '${key.name}', which no earlier entry writes`);
+    for (const key of entry.plugin.writes ?? []) written.add(key.name);
+    const schema = entry.plugin.options;
+    // An option that nobody reads is a typing error, whatever the plugin's author thought of.
+    const strict = schema instanceof z.ZodObject ? schema.strict() : schema;
+    const parsed = strict.safeParse(entry.options ?? {});
+    if (parsed.success) return parsed.data;
+    for (const issue of parsed.error.issues) problem(issue.message, issue.path);
+    return undefined;
+  });
+  return { options, problems };
+}
+
+/** @throws ChainError where entries do not validate or a plugin's `setup` fails. */
+export async function loadChain(entries: readonly ChainEntry[], deps: ChainDeps): Promise<Chain> {
+  const { options, problems } = validateChain(entries);
+  if (problems.length > 0) throw new ChainError(problems);
+  const loaded: LoadedEntry[] = [];
+  for (const [index, entry] of entries.entries()) {
+    try {
+      loaded.push(await setUp(entry, options[index], deps));
+    } catch (cause) {
+      await closeAll(loaded, deps);
+      const message = `Setup failed: ${cause instanceof Error ? cause.message : String(cause)}`;
+      throw new ChainError([{ entry: entry.name, path: entry.path ?? [], message }], cause);
+    }
+  }
+  return new LoadedChain(loaded, deps);
+}
+
+async function setUp(entry: ChainEntry, options: unknown, deps: ChainDeps): Promise<LoadedEntry> {
+  const host = await deps.hostFor(entry.name);
+  const deadline = startDeadline(deps.clock, deps.setupMs ?? 60_000);
+  try {
+    const instance = await raceSignal(Promise.resolve(entry.plugin.setup(options, host)), deadline.signal);
+    return {
+      name: entry.name,
+      instance,
+      timeoutMs: entry.timeoutMs,
+      onError: entry.onError,
+      observe: entry.mode === 'observe',
+      writes: new Set(entry.plugin.writes?.map(key => key.name)),
+    };
+  } finally {
+    deadline.done();
+  }
+}
+
+/** In reverse order; one that fails or hangs does not keep the others open. */
+async function closeAll(entries: readonly LoadedEntry[], deps: ChainDeps): Promise<void> {
+  for (const { name, instance } of [...entries].reverse()) {
+    if (!instance.close) continue;
+    const deadline = startDeadline(deps.clock, deps.closeMs ?? 10_000);
+    try {
+      await raceSignal(Promise.resolve(instance.close()), deadline.signal);
+    } catch (err) {
+      deps.log.error({ err, plugin: name }, 'Plugin did not close');
+    } finally {
+      deadline.done();
+    }
+  }
+}
+
+class LoadedChain implements Chain {
+  readonly #entries: readonly LoadedEntry[];
+  readonly #hooks: HookLists;
+  readonly #deps: ChainDeps;
+  readonly #idle: Promise<void>;
+  #becomeIdle = (): void => {};
+  #sessions = 0;
+  #closing: Promise<void> | undefined;
+
+  constructor(entries: readonly LoadedEntry[], deps: ChainDeps) {
+    this.#entries = entries;
+    this.#deps = deps;
+    const having = (hook: HookName) => entries.filter(entry => entry.instance[hook] !== undefined);
+    this.#hooks = mapHooks(having);
+    this.#idle = new Promise(resolve => {
+      this.#becomeIdle = resolve;
+    });
+  }
+
+  get delivers(): boolean {
+    return this.#hooks.deliver.length > 0;
+  }
+
+  openSession(session: Session): ChainSession {
+    if (this.#closing) throw new Error('Chain is closing: open new sessions on the chain that replaces it');
+    this.#sessions++;
+    return new LiveSession(session, this.#hooks, this.#deps, () => this.#leave());
+  }
+
+  readonly deliver: Chain['deliver'] = async (request, to) => {
+    this.#sessions++;
+    try {
+      return await deliverHook(this.#hooks.deliver, this.#deps, request, to);
+    } finally {
+      this.#leave();
+    }
+  };
+
+  describe(): ReturnType<Chain['describe']> {
+    return hookNames.map(hook => ({ hook, plugins: this.#hooks[hook].map(entry => entry.name) }));
+  }
+
+  async status(): ReturnType<Chain['status']> {
+    return Promise.all(
+      this.#entries.map(async ({ name, instance }) => {
+        if (!instance.status) return { name, values: {} };
+        const deadline = startDeadline(this.#deps.clock, statusMs);
+        try {
+          return { name, values: await raceSignal(Promise.resolve(instance.status()), deadline.signal) };
+        } catch (error) {
+          return { name, values: { error: error instanceof Error ? error.message : String(error) } };
+        } finally {
+          deadline.done();
+        }
+      }),
+    );
+  }
+
+  close(): Promise<void> {
+    const closing = this.#closing ?? this.#idle.then(() => closeAll(this.#entries, this.#deps));
+    this.#closing = closing;
+    if (this.#sessions === 0) this.#becomeIdle();
+    return closing;
+  }
+
+  #leave(): void {
+    this.#sessions--;
+    if (this.#closing && this.#sessions === 0) this.#becomeIdle();
+  }
+}

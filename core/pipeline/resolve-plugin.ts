@@ -1,0 +1,67 @@
+// Finds the plugin of a chain entry: in the table of built-in ones (handed in, for core names no plugin), by path, or by
+// npm package name. A module exports `plugin`, or exactly one thing that is a plugin.
+
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Plugin } from '../plugin/contract.ts';
+
+export interface ResolveFrom {
+  readonly builtIn: Readonly<Record<string, Plugin<unknown>>>;
+  /** Folder of the configuration file: paths and packages are looked for from here. */
+  readonly folder: string;
+}
+
+/** Path if it begins with `.`, `/` or a drive; otherwise a package name. */
+const isPath = (spec: string): boolean => spec.startsWith('.') || path.isAbsolute(spec);
+
+/** @throws Error with the reason, fit for a message about the entry in the configuration. */
+export async function resolvePlugin(spec: string, from: ResolveFrom): Promise<Plugin<unknown>> {
+  const known = Object.hasOwn(from.builtIn, spec) ? from.builtIn[spec] : undefined;
+  if (known) return known;
+  const url = isPath(spec) ? pathToFileURL(path.resolve(from.folder, spec)) : packageUrl(spec, from);
+  return pluginOf(spec, await load(spec, url));
+}
+
+/** From the configuration's folder upwards, then from this program's own packages. */
+function packageUrl(spec: string, from: ResolveFrom): URL {
+  try {
+    return pathToFileURL(createRequire(path.join(from.folder, 'postern.yaml')).resolve(spec));
+  } catch (first) {
+    try {
+      return new URL(import.meta.resolve(spec));
+    } catch {
+      const known = Object.keys(from.builtIn).join(', ');
+      const message = `Found no plugin '${spec}': it is neither one of the built-in ones (${known}) nor an npm package`;
+      throw new Error(message, { cause: first });
+    }
+  }
+}
+
+async function load(spec: string, url: URL): Promise<Readonly<Record<string, unknown>>> {
+  try {
+    return (await import(url.href)) as Record<string, unknown>;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`Could not load plugin '${spec}': ${reason}`, { cause });
+  }
+}
+
+function pluginOf(spec: string, module: Readonly<Record<string, unknown>>): Plugin<unknown> {
+  const named = module['plugin'] ?? module['default'];
+  if (isPlugin(named)) return named;
+  const found = Object.values(module).filter(isPlugin);
+  const [only] = found;
+  if (only && found.length === 1) return only;
+  throw new Error(
+    found.length === 0
+      ? `Module '${spec}' exports no plugin: export const plugin = definePlugin({ … })`
+      : `Module '${spec}' exports several plugins: name the wanted one 'plugin'`,
+  );
+}
+
+function isPlugin(value: unknown): value is Plugin<unknown> {
+  if (typeof value !== 'object' || value === null) return false;
+  const { name, options, setup } = value as Partial<Plugin<unknown>>;
+  return typeof name === 'string' && typeof setup === 'function' && typeof options?.safeParse === 'function';
+}
