@@ -12,13 +12,10 @@ interface Trouble {
 export interface DestinationHealth {
   /** `until`: ms since the epoch before which nobody should try; 0 when it is fine. */
   trouble(destination: string): { readonly failures: number; readonly until: number };
+  /** Takes over what the store knows from before this process. */
+  remember(destination: string, failures: number): void;
   /** An attempt that began at `startedAt` failed. Attempts that ran side by side count once. */
-  fail(
-    destination: string,
-    startedAt: number,
-    now: number,
-    knownFailures?: number,
-  ): { readonly failures: number; readonly until: number };
+  fail(destination: string, startedAt: number, now: number): { readonly failures: number; readonly until: number };
   /** True where it was in trouble until now. */
   recovered(destination: string): boolean;
 }
@@ -27,19 +24,24 @@ const remembered = 10_000;
 
 export function createDestinationHealth(policy: BackoffPolicy, random: () => number = Math.random): DestinationHealth {
   const troubles = new Map<string, Trouble>();
+  const set = (destination: string, trouble: Trouble): void => {
+    troubles.delete(destination);
+    troubles.set(destination, trouble);
+    if (troubles.size <= remembered) return;
+    const [oldest] = troubles.keys();
+    if (oldest !== undefined) troubles.delete(oldest);
+  };
   return {
     trouble: destination => troubles.get(destination) ?? { failures: 0, until: 0 },
-    fail(destination, startedAt, now, knownFailures = 0) {
+    remember(destination, failures) {
+      if (failures > 0 && !troubles.has(destination)) set(destination, { failures, failedAt: 0, until: 0 });
+    },
+    fail(destination, startedAt, now) {
       const before = troubles.get(destination);
       if (before && before.failedAt >= startedAt) return before;
-      const failures = (before?.failures ?? knownFailures) + 1;
+      const failures = (before?.failures ?? 0) + 1;
       const trouble = { failures, failedAt: now, until: now + probeWaitMs(policy, failures, random) };
-      troubles.delete(destination);
-      troubles.set(destination, trouble);
-      if (troubles.size > remembered) {
-        const [oldest] = troubles.keys();
-        if (oldest !== undefined) troubles.delete(oldest);
-      }
+      set(destination, trouble);
       return trouble;
     },
     recovered: destination => troubles.delete(destination),

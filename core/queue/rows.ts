@@ -78,9 +78,9 @@ export const insertRecipient = (id: string, entry: QueuedRecipient, lease: strin
   ],
 });
 
-export const updateRecipient = (id: string, entry: QueuedRecipient): Statement => ({
+export const updateRecipient = (id: string, before: QueuedRecipient, entry: QueuedRecipient): Statement => ({
   sql: `UPDATE queue_recipient SET destination = ?, state = ?, attempts = ?, due_at = ?, event_at = ?, warned = ?,
-    notes = ?, lease = NULL WHERE message = ? AND idx = ?`,
+    notes = ?, lease = NULL WHERE message = ? AND idx = ? AND state = ?`,
   params: [
     entry.destination,
     entry.state,
@@ -91,6 +91,7 @@ export const updateRecipient = (id: string, entry: QueuedRecipient): Statement =
     JSON.stringify(entry.notes),
     id,
     entry.index,
+    before.state,
   ],
 });
 

@@ -76,8 +76,8 @@ export interface SettleParts {
   readonly attemptLimitMs?: number;
   /** Names this process in leases. */
   readonly instance: string;
-  /** There is new work for the runner. */
-  readonly wake?: () => void;
+  /** There is new work for the runner at these destinations. */
+  readonly wake?: (destinations: readonly string[]) => void;
   readonly quarantine?: Quarantine;
   readonly random?: () => number;
 }
@@ -195,7 +195,7 @@ export function createSettler(parts: SettleParts): Settler {
     if (trouble) health.fail(route.destination, startedAt, clock.now());
     else if (health.recovered(route.destination)) {
       await store.unblock(route.destination, clock.now()).catch(error => log.error({ err: error }, 'queue-unblock'));
-      parts.wake?.();
+      parts.wake?.([route.destination]);
     }
   }
 
@@ -301,7 +301,7 @@ export function createSettler(parts: SettleParts): Settler {
     try {
       await store.add({ message, recipients: entries });
       await blockTroubled(legs);
-      parts.wake?.();
+      parts.wake?.(legs.map(leg => leg.destination));
     } catch (error) {
       log.error({ err: error, id: request.id }, 'queue-add');
       const refusal = isDiskFull(error) ? diskFull : localProblem;
@@ -367,7 +367,7 @@ export function createSettler(parts: SettleParts): Settler {
       try {
         await store.change(message.id, changes);
         await blockTroubled(legs);
-        parts.wake?.();
+        parts.wake?.(legs.map(leg => leg.destination));
         return;
       } catch (error) {
         log.error({ err: error, id: message.id }, 'queue-change');
@@ -392,7 +392,7 @@ export function createSettler(parts: SettleParts): Settler {
     const leased = new Set(legs.filter(leg => direct.has(leg) || leg.outcome));
     await store.add({ message, recipients: entries }, instance, new Set([...leased].map(leg => leg.index)));
     const { inTime, rest } = await tryGroups(message, legs, groups);
-    parts.wake?.();
+    parts.wake?.(legs.map(leg => leg.destination));
     if (!inTime) {
       const finish = rest.then(() => enterResults(message, legs, entries));
       running.add(finish);

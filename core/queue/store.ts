@@ -25,7 +25,10 @@ export interface Entry {
   readonly recipients: readonly QueuedRecipient[];
 }
 
-/** New states of some recipients of one message; undefined: the recipient leaves the queue. */
+/**
+ * New state of a recipient; undefined: it leaves the queue. A state that somebody else changed meanwhile (an operator
+ * held it) stays as it is.
+ */
 export type Change = readonly [entry: QueuedRecipient, after: QueuedRecipient | undefined];
 
 export interface DestinationRow {
@@ -47,8 +50,10 @@ export interface QueueStore {
   ready(now: number, limit: number): Promise<readonly DestinationRow[]>;
   /** When the next destination after `now` becomes ready. */
   nextReady(now: number): Promise<number | undefined>;
-  /** Due recipients of a destination, oldest first, up to `limit` rows, with their messages. */
-  due(destination: string, now: number, limit: number): Promise<readonly Entry[]>;
+  /** Messages with due recipients at a destination, longest due first; looks at up to `limit` recipients. */
+  due(destination: string, now: number, limit: number): Promise<readonly string[]>;
+  /** A message with those of its recipients that are due at a destination, up to `limit`. */
+  batch(id: string, destination: string, now: number, limit: number): Promise<Entry | undefined>;
   /** Recipients whose report or expiry is due, whole messages of them. `recipients` holds only those. */
   events(now: number, limit: number): Promise<readonly Entry[]>;
   nextEvent(): Promise<number | undefined>;
@@ -156,7 +161,7 @@ export async function openQueueStore(
             params: [id, before.index],
           });
         else {
-          statements.push(updateRecipient(id, after));
+          statements.push(updateRecipient(id, before, after));
           if (after.dueAt !== undefined) statements.push(wakeDestination(after.destination, after.dueAt));
         }
       }
@@ -196,12 +201,25 @@ export async function openQueueStore(
       return rows.map(row => ({ name: row['name'] as string, failures: Number(row['failures']) }));
     },
     nextReady: now => firstNumber('SELECT MIN(ready_at) AS at FROM queue_destination WHERE ready_at > ?', [now]),
-    due: (destination, now, limit) =>
-      entriesOf(
-        `SELECT ${recipientColumns} FROM queue_recipient WHERE destination = ? AND due_at <= ?
-          ORDER BY due_at LIMIT ?`,
+    async due(destination, now, limit) {
+      const rows = await state.query(
+        'SELECT message FROM queue_recipient WHERE destination = ? AND due_at <= ? ORDER BY due_at LIMIT ?',
         [destination, now, limit],
-      ),
+      );
+      return [...new Set(rows.map(row => row['message'] as string))];
+    },
+    async batch(id, destination, now, limit) {
+      const [rows, found] = await Promise.all([
+        state.query(
+          `SELECT ${recipientColumns} FROM queue_recipient WHERE message = ? AND destination = ? AND due_at <= ?
+            ORDER BY idx LIMIT ?`,
+          [id, destination, now, limit],
+        ),
+        messages([id]),
+      ]);
+      const message = found.get(id);
+      return message === undefined || rows.length === 0 ? undefined : { message, recipients: rows.map(toRecipient) };
+    },
     events: (now, limit) =>
       entriesOf(
         `SELECT ${recipientColumns} FROM queue_recipient WHERE message IN (
@@ -262,6 +280,10 @@ export async function openQueueStore(
         {
           sql: 'UPDATE queue_recipient SET due_at = ?, lease = NULL WHERE lease IS NOT NULL',
           params: [now],
+        },
+        {
+          sql: `DELETE FROM queue_destination WHERE held = 0
+            AND NOT EXISTS (SELECT 1 FROM queue_recipient WHERE destination = queue_destination.name)`,
         },
       ]);
       return counts ?? 0;

@@ -1,0 +1,183 @@
+import { EventEmitter, once } from 'node:events';
+import t, { type Test } from 'tap';
+import { systemClock } from '../../../core/lib/clock.ts';
+import { createDestinationHealth } from '../../../core/queue/destination-health.ts';
+import { nextEvent, pendingRecipient, type QueuedMessage, type QueuePolicy } from '../../../core/queue/entry.ts';
+import { createScheduler, type SchedulerParts } from '../../../core/queue/scheduler.ts';
+import type { Entry, QueueStore } from '../../../core/queue/store.ts';
+import type { DeliveryOutcome, RouteLookup } from '../../../core/queue/transport.ts';
+import {
+  address,
+  delivered,
+  fakeTransport,
+  openStore,
+  overQuota,
+  policy,
+  rcpt,
+  routesBy,
+  silent,
+  text,
+  unknownUser,
+  unreachable,
+} from './fixtures.ts';
+
+const quick: QueuePolicy = { ...policy, firstRetryMs: 20, maxRetryMs: 100, firstProbeMs: 20, maxProbeMs: 100 };
+
+function entry(
+  id: string,
+  recipients: readonly string[],
+  destination?: string,
+  more: Partial<QueuedMessage> = {},
+): Entry {
+  const message: QueuedMessage = {
+    id,
+    sender: address('from@example.org'),
+    envelope: { smtputf8: false, requireTls: false },
+    form: { size: text.length, pieces: [text] },
+    receivedAt: Date.now(),
+    expiresAt: Date.now() + 86_400_000,
+    reports: true,
+    ...more,
+  };
+  return {
+    message,
+    recipients: recipients.map((each, index) =>
+      pendingRecipient(
+        message,
+        index,
+        { recipient: rcpt(each), destination: destination ?? each.slice(each.indexOf('@') + 1), dueAt: Date.now() },
+        quick,
+      ),
+    ),
+  };
+}
+
+/** A runner over a store; `until(predicate)` waits for attempts. */
+function runner(t: Test, store: QueueStore, routes: RouteLookup, more: Partial<SchedulerParts> = {}) {
+  const events = new EventEmitter();
+  const reports: Entry[] = [];
+  const scheduler = createScheduler({
+    store,
+    routes,
+    health: createDestinationHealth(quick),
+    policy: quick,
+    clock: systemClock,
+    log: silent,
+    pollMs: 1000,
+    report: async (owed, now) => {
+      reports.push(owed);
+      await store.change(
+        owed.message.id,
+        owed.recipients.map(each =>
+          each.state === 'pending' && now < owed.message.expiresAt
+            ? [each, { ...each, warned: true, eventAt: nextEvent(owed.message, each.recipient, true, quick) }]
+            : [each, undefined],
+        ),
+      );
+      events.emit('attempt');
+    },
+    onAttempt: () => events.emit('attempt'),
+    ...more,
+  });
+  t.teardown(() => scheduler.stop());
+  scheduler.start();
+  const until = async (done: () => boolean | Promise<boolean>): Promise<void> => {
+    while (!(await done())) await once(events, 'attempt', { signal: AbortSignal.timeout(20_000) });
+  };
+  return { scheduler, reports, until };
+}
+
+t.test('delivers what is due, splits by destination and by outcome', async t => {
+  const { store } = await openStore(t);
+  const answers = new Map<string, DeliveryOutcome[]>([
+    ['full@a.test', [overQuota, overQuota, delivered]],
+    ['none@a.test', [unknownUser]],
+  ]);
+  const a = fakeTransport('a', each => answers.get(each.address.text)?.shift() ?? delivered);
+  const b = fakeTransport('b', () => delivered);
+  const { until, reports, scheduler } = runner(t, store, routesBy({ 'a.test': a, 'b.test': b }));
+  await store.add(entry('q1', ['one@a.test', 'full@a.test', 'none@a.test', 'x@b.test', 'moved@a.test'], undefined));
+  await store.add(entry('q2', ['late@b.test'], 'old-route.test'));
+  scheduler.wake(['a.test', 'b.test']);
+  await until(async () => !(await store.entry('q1')) && !(await store.entry('q2')));
+  t.same(
+    a.deliveries.map(each => each.to),
+    [['one@a.test', 'moved@a.test'], ['full@a.test']],
+  );
+  t.same(b.deliveries.map(each => each.to).sort(), [['late@b.test'], ['x@b.test']], 'the route of now counts');
+  t.match(reports, [{ recipients: [{ recipient: { address: { local: 'none' } }, state: 'failed' }] }]);
+  await scheduler.stop();
+  t.same(await store.ready(Date.now() + 1e9, 10), [], 'destinations without recipients are forgotten');
+});
+
+t.test('a destination in trouble is probed with one message, then all leave; others are not held up', async t => {
+  const { store } = await openStore(t);
+  let up = false;
+  const tried: string[] = [];
+  const dead = fakeTransport('dead', (_each, job) => {
+    tried.push(job.id);
+    return up ? delivered : unreachable;
+  });
+  const live = fakeTransport('live', () => delivered);
+  const count = 60;
+  for (let n = 0; n < count; n += 1) await store.add(entry(`d${n}`, ['one@dead.test']));
+  for (let n = 0; n < count; n += 1) await store.add(entry(`l${n}`, ['one@live.test']));
+  const { until } = runner(t, store, routesBy({ 'dead.test': dead, 'live.test': live }));
+  await until(() => live.deliveries.length === count && tried.length > 8);
+  t.equal(dead.deliveries.length, 0);
+  const first = tried.length;
+  t.ok(first < 25, `${first} attempts at a dead destination, not one per message`);
+  up = true;
+  await until(() => dead.deliveries.length === count);
+  t.equal(new Set(dead.deliveries.map(each => each.id)).size, count, 'each once');
+});
+
+t.test('concurrency: slow start, limits per destination and in all', async t => {
+  const { store } = await openStore(t);
+  let now = 0;
+  let most = 0;
+  const busy = fakeTransport('busy', async () => {
+    now += 1;
+    most = Math.max(most, now);
+    await new Promise(resolve => setTimeout(resolve, 5));
+    now -= 1;
+    return delivered;
+  });
+  for (let n = 0; n < 80; n += 1) await store.add(entry(`m${n}`, [`x@d${n % 4}.test`]));
+  const routes = routesBy(Object.fromEntries([0, 1, 2, 3].map(n => [`d${n}.test`, busy])));
+  const { until, scheduler } = runner(t, store, routes, { concurrency: 12, destinationConcurrency: 7 });
+  await until(() => busy.deliveries.length === 80);
+  t.ok(most <= 12, `${most} at once`);
+  await scheduler.stop();
+  t.equal(scheduler.status().running, 0);
+});
+
+t.test('expiry and delay warnings come from the clock; a lookup that is down is tried again', async t => {
+  const { store } = await openStore(t);
+  const routes: RouteLookup = async () => ({ kind: 'unavailable', why: 'directory is down' });
+  const soon = entry('q1', ['one@a.test'], 'a.test', { receivedAt: Date.now() - quick.delayWarningMs });
+  const old = entry('q2', ['one@a.test'], 'a.test', { expiresAt: Date.now() - 1 });
+  await store.add(soon);
+  await store.add(old);
+  const { until, reports } = runner(t, store, routes);
+  await until(async () => reports.length === 2 && ((await store.entry('q1'))?.recipients[0]?.attempts ?? 0) >= 2);
+  t.match(await store.entry('q1'), { recipients: [{ state: 'pending', warned: true }] });
+  t.equal(await store.entry('q2'), undefined);
+});
+
+t.test('a store that fails for a while: not delivered twice', async t => {
+  const { store } = await openStore(t);
+  let failures = 3;
+  const flaky: QueueStore = {
+    ...store,
+    change: (id, changes, add) => {
+      failures -= 1;
+      return failures > 0 ? Promise.reject(new Error('disk full')) : store.change(id, changes, add);
+    },
+  };
+  const a = fakeTransport('a', () => delivered);
+  await store.add(entry('q1', ['one@a.test']));
+  const { until } = runner(t, flaky, routesBy({ 'a.test': a }));
+  await until(async () => (await store.entry('q1')) === undefined);
+  t.equal(a.deliveries.length, 1);
+});
