@@ -1,7 +1,8 @@
 // How many connections at once and how many in a time, per address, per network (/24, /64) and in all. Counts are
 // bounded by the live connections, rates by two windows' worth of addresses.
+
+import { type CidrSet, networkKey, unmapAddress } from '../lib/cidr.ts';
 import type { Clock } from '../lib/clock.ts';
-import { type CidrSet, networkKey, unmapAddress } from './cidr.ts';
 
 export interface ConnectionLimitOptions {
   /** Live connections; absent = no limit. */

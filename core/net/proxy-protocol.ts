@@ -2,8 +2,8 @@
 // before the first byte of the client. Only believed from trusted addresses (the caller checks), bounded in bytes and
 // time, and nothing of the client's own bytes is consumed.
 import { isIP, type Socket } from 'node:net';
+import { unmapAddress } from '../lib/cidr.ts';
 import type { Clock } from '../lib/clock.ts';
-import { unmapAddress } from './cidr.ts';
 
 export interface Endpoint {
   readonly address: string;

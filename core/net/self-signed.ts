@@ -1,7 +1,7 @@
 // A self-signed X.509 certificate (RFC 5280) without any program or package: node:crypto makes keys and signatures but no
 // certificates, so the little DER that is needed is written here. EC P-256, ECDSA with SHA-256 (RFC 5758).
 import { createHash, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
-import { addressBytes } from './cidr.ts';
+import { addressBytes } from '../lib/cidr.ts';
 
 export interface SelfSigned {
   /** PKCS #8 and certificate, PEM. */
