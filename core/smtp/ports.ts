@@ -3,6 +3,7 @@ import type { Envelope } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { TraceRecipient } from '../mail/trace.ts';
 import type { MessageOutcome } from '../pipeline/chain.ts';
+import type { Session } from '../plugin/contract.ts';
 import type { ClientFacts } from '../queue/transport.ts';
 
 export type Deliverable = Extract<MessageOutcome, { readonly kind: 'deliver' | 'quarantine' }>;
@@ -33,3 +34,18 @@ export interface Settlement {
 
 /** Delivers or queues; resolves once every recipient is durable or refused. Nothing half-delivered behind a 4xx/5xx. */
 export type Settle = (request: SettleRequest) => Promise<Settlement>;
+
+export interface Ids {
+  session(): string;
+  /** Queue id: short, unique, fit for a file name. */
+  message(): string;
+}
+
+/** Verified reverse name (PTR whose address record leads back), undefined where there is none or nobody knows. Never throws. */
+export type ReverseName = (address: string) => Promise<string | undefined>;
+
+/** ETRN (RFC 1985): begins with the queue of a domain, or says why not. `client` decides who may. */
+export type FlushQueue = (
+  domain: string,
+  client: Session,
+) => Promise<'started' | 'nothing-pending' | 'unable' | 'not-allowed'>;

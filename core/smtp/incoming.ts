@@ -1,0 +1,148 @@
+// A message while it arrives: in memory up to a threshold, then in a file of the spool folder. Memory is bounded at any
+// size, the input waits for the disk, and the file is removed in every case, however the transaction ends.
+import { type FileHandle, open, unlink } from 'node:fs/promises';
+import path from 'node:path';
+import type { Piece } from '../mail/rope.ts';
+import { DataDecoder, type DecoderOptions } from './data-decoder.ts';
+import type { BodySink, Done } from './input.ts';
+
+export interface IncomingOptions extends DecoderOptions {
+  /** Name of the spool file, if one is needed. */
+  readonly file: string;
+  readonly spoolAbove: number;
+  onError(error: unknown): void;
+}
+
+/** A write to the disk is at least this large. */
+const batch = 256 * 1024;
+
+export class Incoming {
+  readonly decoder: DataDecoder;
+  /** A disk that is full or broken: the client hears 452 (RFC 5321 §4.2.3). */
+  diskFailed = false;
+  private readonly options: IncomingOptions;
+  private held: Buffer[] = [];
+  private heldBytes = 0;
+  private head: Buffer = Buffer.alloc(0);
+  private handle: FileHandle | undefined;
+  private opened: Promise<void> | undefined;
+  private onDisk = 0;
+  private writing: Promise<void> = Promise.resolve();
+  private disposed = false;
+
+  constructor(options: IncomingOptions) {
+    this.options = options;
+    this.decoder = new DataDecoder(options);
+  }
+
+  /** Bytes of the decoded message so far. */
+  get size(): number {
+    return this.decoder.size;
+  }
+
+  /** The header section and its empty line, in memory in any case; the whole message if it is. */
+  get header(): Buffer {
+    const end = this.decoder.headerEnd;
+    const from = this.onDisk > 0 ? this.head : Buffer.concat(this.held);
+    return end < 0 ? from : from.subarray(0, end + 2);
+  }
+
+  /** For `SmtpInput`: the data of DATA, up to its dot. */
+  dataSink(finished: () => Done): BodySink {
+    const { decoder } = this;
+    return {
+      take: chunk => {
+        const wait = this.keep(decoder.decode(chunk));
+        return { used: decoder.rest, done: decoder.ended, wait };
+      },
+      finished,
+    };
+  }
+
+  /** For one BDAT chunk of `length` bytes. */
+  chunkSink(length: number, finished: () => Done): BodySink {
+    let left = length;
+    return {
+      take: chunk => {
+        const mine = chunk.length > left ? chunk.subarray(0, left) : chunk;
+        left -= mine.length;
+        const used = mine.length;
+        return { used, done: left === 0, wait: this.keep(this.decoder.decode(mine)) };
+      },
+      finished,
+    };
+  }
+
+  private keep(piece: Buffer): Promise<void> | undefined {
+    if (this.decoder.defect || this.diskFailed) {
+      this.held = [];
+      this.heldBytes = 0;
+      return undefined;
+    }
+    if (piece.length === 0) return undefined;
+    this.held.push(piece);
+    this.heldBytes += piece.length;
+    const limit = this.onDisk > 0 ? batch : this.options.spoolAbove;
+    return this.heldBytes > limit ? this.spool() : undefined;
+  }
+
+  /** Moves what is held to the file. */
+  private spool(): Promise<void> {
+    const bytes = Buffer.concat(this.held);
+    this.held = [];
+    this.heldBytes = 0;
+    const { headerEnd } = this.decoder;
+    if (this.onDisk === 0 || headerEnd < 0 || this.head.length < headerEnd + 2)
+      this.head = Buffer.concat([this.head, bytes]).subarray(0, this.options.maxHeader + 4);
+    this.onDisk += bytes.length;
+    this.writing = this.writing.then(async () => {
+      if (this.disposed || this.diskFailed) return;
+      try {
+        this.opened ??= this.create();
+        await this.opened;
+        for (let at = 0; at < bytes.length && this.handle; )
+          at += (await this.handle.write(bytes, at, bytes.length - at)).bytesWritten;
+      } catch (error) {
+        this.diskFailed = true;
+        this.options.onError(error);
+      }
+    });
+    return this.writing;
+  }
+
+  private async create(): Promise<void> {
+    this.handle = await open(this.options.file, 'wx', 0o600);
+  }
+
+  /** All bytes are in: the pieces of the message. The file lives until `dispose`. */
+  async pieces(): Promise<readonly Piece[]> {
+    if (!this.options.dots) {
+      const wait = this.keep(this.decoder.finish());
+      if (wait) await wait;
+    }
+    if (this.onDisk === 0) return this.held;
+    if (this.heldBytes > 0) await this.spool();
+    await this.writing;
+    await this.handle?.close();
+    this.handle = undefined;
+    return [{ file: this.options.file, start: 0, end: this.onDisk }];
+  }
+
+  /** Removes the file; what is being written is waited for. Harmless when repeated. */
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    this.held = [];
+    if (this.onDisk === 0) return;
+    this.writing = this.writing.then(async () => {
+      try {
+        await this.handle?.close();
+        if (this.opened) await unlink(this.options.file);
+      } catch (error) {
+        this.options.onError(error);
+      }
+    });
+  }
+}
+
+export const spoolFile = (folder: string, id: string): string => path.join(folder, `${id}.incoming`);
