@@ -4,6 +4,7 @@
 import type { Envelope } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { MessageOutcome } from '../pipeline/chain.ts';
+import type { ClientFacts } from '../queue/transport.ts';
 import type { Defect } from './data-decoder.ts';
 import { Incoming, spoolFile } from './incoming.ts';
 import type { Done } from './input.ts';
@@ -110,8 +111,30 @@ async function settle(session: SmtpSession, transaction: Transaction, outcome: M
     envelope: transaction.envelope,
     deliverable: outcome,
     signal: session.lifetime.signal,
+    perRecipientReplies: repliesPerRecipient(session, transaction),
+    client: clientFacts(session),
+    session: session.facts,
+    helo: session.helo,
+    ...(session.identity && { identity: session.identity }),
   });
   return settled(settlement, outcome);
+}
+
+function repliesPerRecipient(session: SmtpSession, transaction: Transaction): boolean {
+  const prdr = transaction.prdr && transaction.envelope.recipients.length > 1;
+  return session.context.listener.role === 'lmtp' || prdr;
+}
+
+function clientFacts({ facts, helo, greetedBy, identity }: SmtpSession): ClientFacts {
+  const { address, port, name } = facts.remote;
+  return {
+    address,
+    port,
+    helo,
+    protocol: greetedBy === 'LHLO' ? 'LMTP' : greetedBy === 'EHLO' ? 'ESMTP' : 'SMTP',
+    ...(name !== undefined && { name }),
+    ...(identity && { identity: identity.name }),
+  };
 }
 
 function settled(settlement: Settlement, deliverable: Deliverable): Ending {

@@ -62,7 +62,7 @@ function keywords(context: SessionContext, secure: boolean, known: boolean, trus
   words.push(`LIMITS MAILMAX=${limits.messagesPerSession} RCPTMAX=${limits.recipients}`);
   if (listener.prdr && listener.role !== 'lmtp') words.push('PRDR');
   if (context.flushQueue) words.push('ETRN');
-  if (trusted) words.push('XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT');
+  if (trusted) words.push('XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT');
   words.push('HELP');
   return words;
 }

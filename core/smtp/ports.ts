@@ -3,7 +3,7 @@ import type { Envelope } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { TraceRecipient } from '../mail/trace.ts';
 import type { MessageOutcome } from '../pipeline/chain.ts';
-import type { Session } from '../plugin/contract.ts';
+import type { Identity, Session } from '../plugin/contract.ts';
 import type { ClientFacts } from '../queue/transport.ts';
 
 export type Deliverable = Extract<MessageOutcome, { readonly kind: 'deliver' | 'quarantine' }>;
@@ -22,6 +22,10 @@ export interface SettleRequest {
   readonly forged?: boolean;
   /** For the queue's record and for XCLIENT/XFORWARD. With `identity` a recipient's own 4xx is queued, not passed on. */
   readonly client?: ClientFacts;
+  /** For the `deliver` hook. */
+  readonly session?: Session;
+  readonly helo?: string;
+  readonly identity?: Identity;
 }
 
 export interface Settlement {

@@ -2,9 +2,9 @@
 // this folder for `gateway.ts`.
 import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
+import { cidrSet, unmapAddress } from '../lib/cidr.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { TraceSink } from '../mail/trace.ts';
-import { cidrSet, unmapAddress } from '../net/cidr.ts';
 import { type Admission, connectionLimits } from '../net/connection-limits.ts';
 import { type Listener, listen } from '../net/listener.ts';
 import { type Endpoint, readProxyHeader } from '../net/proxy-protocol.ts';

@@ -1,9 +1,9 @@
 // What every session of one listener shares.
 
 import type { Logger } from 'pino';
+import type { CidrSet } from '../lib/cidr.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { TraceSink } from '../mail/trace.ts';
-import type { CidrSet } from '../net/cidr.ts';
 import type { Chain } from '../pipeline/chain.ts';
 import type { Done } from './input.ts';
 import type { SmtpLimits, SmtpListenerOptions } from './listener-options.ts';

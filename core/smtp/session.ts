@@ -128,9 +128,11 @@ export class SmtpSession implements InputHandler {
     });
   }
 
-  changeFacts(changes: Partial<Session>): void {
+  /** `identity` replaces who is authenticated; null = nobody. */
+  changeFacts(changes: Partial<Session>, identity?: Identity | null): void {
     this.facts = { ...this.facts, ...changes };
-    this.chain.update(this.facts);
+    if (identity !== undefined) this.identity = identity ?? undefined;
+    this.chain.update(this.facts, identity);
   }
 
   /** The 220 is said; what waits behind it in plain text is dropped (RFC 3207 §5). */
@@ -145,10 +147,9 @@ export class SmtpSession implements InputHandler {
     this.input = input;
     this.helo = '';
     this.greetedBy = undefined;
-    this.identity = undefined;
     this.working = false;
     this.lastInputAt = this.context.clock.monotonic();
-    this.changeFacts({ tls });
+    this.changeFacts({ tls }, null);
     this.input.release();
   }
 

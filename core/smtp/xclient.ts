@@ -1,6 +1,6 @@
 // XCLIENT (Postfix XCLIENT_README): a trusted front tells the real client. The session starts over with a new greeting.
 import { isIP } from 'node:net';
-import { unmapAddress } from '../net/cidr.ts';
+import { unmapAddress } from '../lib/cidr.ts';
 import type { Session } from '../plugin/contract.ts';
 import { decodeXtext } from './command-line.ts';
 import type { SmtpSession } from './session.ts';
@@ -16,9 +16,12 @@ export async function xclient(session: SmtpSession, args: string): Promise<void>
   if (!values) return session.error(501, '5.5.4', 'Attributes malformed');
   session.helo = '';
   session.greetedBy = undefined;
-  session.identity = undefined;
   const { remote, local } = session.facts;
-  session.changeFacts({ remote: newRemote(remote, values), local: newLocal(local, values) });
+  const login = values.get('LOGIN');
+  session.changeFacts(
+    { remote: newRemote(remote, values), local: newLocal(local, values) },
+    login === undefined ? null : { name: login, mechanism: 'XCLIENT' },
+  );
   const outcome = await session.chain.connect();
   if (session.isOver) return;
   if (outcome.kind === 'ok')

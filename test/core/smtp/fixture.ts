@@ -70,6 +70,8 @@ export class FixtureChain implements Chain {
   gate: Promise<void> | undefined;
   messageGate: Promise<void> | undefined;
   readonly messages: { readonly envelope: Envelope; readonly bytes: Buffer }[] = [];
+  readonly delivers = false;
+  deliver: Chain['deliver'] = async () => ({ outcome: { kind: 'route' }, steps: [] });
   describe = (): [] => [];
   status = async (): Promise<[]> => [];
   close = async (): Promise<void> => undefined;
@@ -86,8 +88,9 @@ export class FixtureChain implements Chain {
       return outcome;
     };
     return {
-      update: session => {
+      update(session, who) {
         facts = session;
+        if (who !== undefined) identity = who?.name;
       },
       async connect() {
         await chain.gate;
