@@ -1,0 +1,88 @@
+// The file operations that the mail store writes with, as a value, so that a test can make each of them fail.
+// Short operations on names are synchronous: they touch cached directory blocks only, and a hop through the thread pool
+// costs more than they do. What waits for the disk (sync, reading, long writes) is asynchronous.
+import fs from 'node:fs';
+import { promisify } from 'node:util';
+
+export interface FileStat {
+  readonly size: number;
+  readonly mtimeMs: number;
+  readonly ino: number;
+  readonly isDirectory: boolean;
+}
+
+export interface Disk {
+  /** A new file for writing; `EEXIST` where the name is taken. Returns the descriptor. */
+  create(file: string, mode: number): number;
+  /** Opens for appending. */
+  openAppend(file: string): number;
+  openRead(file: string): number;
+  /** Writes all of it at the current position. */
+  write(fd: number, pieces: readonly Uint8Array[]): void;
+  /** The same through the thread pool, for what is too long to hold up everybody else. */
+  writeLong(fd: number, bytes: Uint8Array): Promise<void>;
+  /** Data and metadata are on the disk. */
+  sync(fd: number): Promise<void>;
+  close(fd: number): void;
+  setTimes(fd: number, timeMs: number): void;
+  link(from: string, to: string): void;
+  rename(from: string, to: string): void;
+  remove(file: string): void;
+  makeDirectory(folder: string): void;
+  removeTree(folder: string): Promise<void>;
+  list(folder: string): Promise<string[]>;
+  stat(file: string): FileStat | undefined;
+  readText(file: string): string | undefined;
+  read(file: string): Promise<Buffer>;
+}
+
+const fsyncFd = promisify(fs.fsync);
+const writeFd: (fd: number, bytes: Uint8Array, offset: number) => Promise<{ readonly bytesWritten: number }> =
+  promisify(fs.write);
+
+export const hasCode = (error: unknown, ...codes: readonly string[]): boolean =>
+  error instanceof Error && codes.includes((error as NodeJS.ErrnoException).code ?? '');
+
+function orUndefined<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  }
+}
+
+function writeAll(fd: number, pieces: readonly Uint8Array[]): void {
+  const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  if (total === 0) return;
+  const first = pieces.length === 1 && pieces[0] ? fs.writeSync(fd, pieces[0]) : fs.writevSync(fd, pieces);
+  if (first === total) return;
+  // A short write: the disk is filling up or a signal came. Go on from there, so that the cause shows as an error.
+  const rest = Buffer.concat(pieces);
+  for (let at = first; at < total; ) at += fs.writeSync(fd, rest, at);
+}
+
+export const realDisk: Disk = {
+  create: (file, mode) => fs.openSync(file, 'wx', mode),
+  openAppend: file => fs.openSync(file, 'a'),
+  openRead: file => fs.openSync(file, 'r'),
+  write: writeAll,
+  async writeLong(fd, bytes) {
+    for (let at = 0; at < bytes.length; ) at += (await writeFd(fd, bytes, at)).bytesWritten;
+  },
+  sync: fd => fsyncFd(fd),
+  close: fd => fs.closeSync(fd),
+  setTimes: (fd, timeMs) => fs.futimesSync(fd, timeMs / 1000, timeMs / 1000),
+  link: (from, to) => fs.linkSync(from, to),
+  rename: (from, to) => fs.renameSync(from, to),
+  remove: file => fs.unlinkSync(file),
+  makeDirectory: folder => void fs.mkdirSync(folder, { recursive: true, mode: 0o700 }),
+  removeTree: folder => fs.promises.rm(folder, { recursive: true, force: true }),
+  list: folder => fs.promises.readdir(folder),
+  stat(file) {
+    const stat = orUndefined(() => fs.statSync(file, { throwIfNoEntry: false }));
+    return stat && { size: stat.size, mtimeMs: stat.mtimeMs, ino: stat.ino, isDirectory: stat.isDirectory() };
+  },
+  readText: file => orUndefined(() => fs.readFileSync(file, 'utf8')),
+  read: file => fs.promises.readFile(file),
+};

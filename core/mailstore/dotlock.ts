@@ -1,0 +1,96 @@
+// Dovecot's dotlock: `<file>.lock` exists while somebody may change `<file>`; its content is `pid:host`. A lock is stale
+// when its process on this host is gone, or when nobody touched it for two minutes. Held for milliseconds, never across
+// a wait for a client. Invariant: at most one holder among all programs that follow the protocol.
+import type { Disk } from './disk.ts';
+import { hasCode } from './disk.ts';
+import { MailboxError } from './mailbox.ts';
+
+export interface LockOwner {
+  readonly pid: number;
+  readonly host: string;
+}
+const staleMs = 120_000;
+const waitMs = 60_000;
+
+function processGone(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return hasCode(error, 'ESRCH');
+  }
+}
+
+function isStale(disk: Disk, lock: string, owner: LockOwner, nowMs: number): boolean {
+  const text = disk.readText(lock);
+  const stat = disk.stat(lock);
+  if (text === undefined || !stat) return false;
+  const [pid, host] = text.trim().split(':');
+  if (host === owner.host && /^\d{1,10}$/.test(pid ?? '')) {
+    // Our own number in a lock older than this process: left by a predecessor (in a container every gateway may be pid 1).
+    if (Number(pid) === owner.pid) return stat.mtimeMs < nowMs - process.uptime() * 1000 - 1000;
+    if (processGone(Number(pid))) return true;
+  }
+  return nowMs - stat.mtimeMs > staleMs;
+}
+
+/** Takes a stale lock away by rename: of several that try, one succeeds; a fresh lock caught by mistake is put back. */
+function breakStale(disk: Disk, lock: string, owner: LockOwner): void {
+  const ino = disk.stat(lock)?.ino;
+  const aside = `${lock}.stale.${owner.host}.${owner.pid}`;
+  try {
+    disk.rename(lock, aside);
+    if (disk.stat(aside)?.ino !== ino) disk.link(aside, lock);
+    disk.remove(aside);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT', 'EEXIST')) throw error;
+  }
+}
+
+function tryLock(disk: Disk, lock: string, owner: LockOwner): boolean {
+  let fd: number;
+  try {
+    fd = disk.create(lock, 0o600);
+  } catch (error) {
+    if (hasCode(error, 'EEXIST')) return false;
+    throw error;
+  }
+  try {
+    disk.write(fd, [Buffer.from(`${owner.pid}:${owner.host}`)]);
+  } catch (error) {
+    disk.remove(lock);
+    throw error;
+  } finally {
+    disk.close(fd);
+  }
+  return true;
+}
+
+/**
+ * Runs `work` while holding the lock of `file`. Rejects with `inuse` when it cannot be had within a minute.
+ * Not re-entrant, and not fair: callers inside this process queue up before they come here.
+ */
+export async function withDotlock<T>(
+  disk: Disk,
+  file: string,
+  owner: LockOwner,
+  work: () => T | Promise<T>,
+): Promise<T> {
+  const lock = `${file}.lock`;
+  const start = Date.now();
+  for (let pauseMs = 2; !tryLock(disk, lock, owner); pauseMs = Math.min(100, pauseMs * 1.5)) {
+    const now = Date.now();
+    if (isStale(disk, lock, owner, now)) breakStale(disk, lock, owner);
+    else if (now - start > waitMs) throw new MailboxError('inuse', `Lock "${lock}" is held by another program`);
+    else await new Promise(resolve => setTimeout(resolve, pauseMs * (0.5 + Math.random())));
+  }
+  try {
+    return await work();
+  } finally {
+    try {
+      disk.remove(lock);
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw error;
+    }
+  }
+}

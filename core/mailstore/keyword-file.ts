@@ -1,0 +1,62 @@
+// `dovecot-keywords`: which keyword each letter a–z in this folder's file names stands for: lines `<number> <keyword>`,
+// 0 for `a`. A letter, once given, keeps its meaning. Changed under its dotlock, by rename.
+import path from 'node:path';
+import type { Disk } from './disk.ts';
+import type { LockOwner } from './dotlock.ts';
+import { withDotlock } from './dotlock.ts';
+import { MailboxError } from './mailbox.ts';
+import { replaceFile } from './replace-file.ts';
+
+export const maxKeywords = 26;
+
+/** Position = letter. Holes are undefined. */
+export type KeywordNames = readonly (string | undefined)[];
+
+export function parseKeywords(text: string): KeywordNames {
+  const names: (string | undefined)[] = [];
+  for (const line of text.split('\n')) {
+    const match = /^(\d{1,3}) (\S+)$/.exec(line);
+    const letter = Number(match?.[1]);
+    if (match?.[2] && letter < maxKeywords) names[letter] = match[2];
+  }
+  return names;
+}
+
+const sameKeyword = (a: string, b: string): boolean => a.toLowerCase() === b.toLowerCase();
+
+export const letterOf = (names: KeywordNames, keyword: string): number =>
+  names.findIndex(name => name !== undefined && sameKeyword(name, keyword));
+
+export function maskOf(names: KeywordNames, keywords: readonly string[]): number {
+  let mask = 0;
+  for (const keyword of keywords) {
+    const letter = letterOf(names, keyword);
+    if (letter >= 0) mask |= 1 << letter;
+  }
+  return mask;
+}
+
+export const keywordFile = (folder: string): string => path.join(folder, 'dovecot-keywords');
+
+export const readKeywords = (disk: Disk, folder: string): KeywordNames =>
+  parseKeywords(disk.readText(keywordFile(folder)) ?? '');
+
+/** Gives letters to the keywords that have none. Throws `limit` when there are no letters left: then none was added. */
+export async function addKeywords(
+  disk: Disk,
+  owner: LockOwner,
+  folder: string,
+  keywords: readonly string[],
+): Promise<KeywordNames> {
+  const file = keywordFile(folder);
+  return withDotlock(disk, file, owner, async () => {
+    const names = [...readKeywords(disk, folder)];
+    const before = names.length;
+    for (const keyword of keywords) if (letterOf(names, keyword) < 0) names.push(keyword);
+    if (names.length > maxKeywords) throw new MailboxError('limit', `Mailbox has ${maxKeywords} keywords already`);
+    if (names.length === before) return names;
+    const lines = names.map((name, letter) => (name === undefined ? '' : `${letter} ${name}\n`));
+    await replaceFile(disk, file, lines.join(''));
+    return names;
+  });
+}
