@@ -87,10 +87,15 @@ export async function withDotlock<T>(
   try {
     return await work();
   } finally {
-    try {
-      disk.remove(lock);
-    } catch (error) {
-      if (!hasCode(error, 'ENOENT')) throw error;
-    }
+    unlock(disk, lock);
+  }
+}
+
+/** Somebody who thought us dead may have taken the lock away already. */
+function unlock(disk: Disk, lock: string): void {
+  try {
+    disk.remove(lock);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
   }
 }

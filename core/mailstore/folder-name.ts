@@ -1,29 +1,19 @@
 // Mailbox names and their directories: Maildir++ (`.Parent.Child` beside `cur/`), each part in modified UTF-7 as Dovecot
 // writes it (RFC 3501 §5.1.3). The hierarchy delimiter of clients is `/`. A dot inside a part is written `&AC4-`, which no
 // canonical modified UTF-7 contains, so it comes back as a dot. Invariant: nameOf(directoryOf(name)) === name.
+import { decodeModifiedUtf7, encodeModifiedUtf7 } from '../mail/modified-utf7.ts';
 import { MailboxError } from './mailbox.ts';
 
 export const delimiter = '/';
 const maxDirectoryBytes = 255;
 
-/** RFC 3501 §5.1.3: printable ASCII as itself, `&` as `&-`, all else as base64 of UTF-16 with `,` for `/`. */
-function encodePart(part: string): string {
-  return part.replace(/&|[^\x20-\x2d\x2f-\x7e]+/g, run => {
-    if (run === '&') return '&-';
-    const utf16 = Buffer.from(run, 'utf16le').swap16();
-    return `&${utf16.toString('base64').replaceAll('/', ',').replace(/=+$/, '')}-`;
-  });
-}
+const escapedDot = '&AC4-';
 
-function decodePart(part: string): string {
-  return part.replace(/&([A-Za-z0-9+,]*)-/g, (_, code: string) => {
-    if (code === '') return '&';
-    const bytes = Buffer.from(code.replaceAll(',', '/'), 'base64');
-    return bytes
-      .subarray(0, bytes.length & ~1)
-      .swap16()
-      .toString('utf16le');
-  });
+const encodePart = (part: string): string => encodeModifiedUtf7(part).replaceAll('.', escapedDot);
+
+function decodePart(part: string): string | undefined {
+  const pieces = part.split(escapedDot).map(decodeModifiedUtf7);
+  return pieces.includes(undefined) ? undefined : pieces.join('.');
 }
 
 /** RFC 3501 §5.1: INBOX in any case, also as first part, is spelt `INBOX`. Throws `cannot` for a name no directory can have. */
@@ -47,13 +37,10 @@ export function directoryOf(name: string): string {
 export function nameOf(directory: string): string | undefined {
   if (directory === '') return 'INBOX';
   if (!directory.startsWith('.') || directory.length < 2) return undefined;
-  const name = directory.slice(1).split('.').map(decodePart).join(delimiter);
-  try {
-    return directoryOf(name) === directory ? name : undefined;
-  } catch (error) {
-    if (error instanceof MailboxError) return undefined;
-    throw error;
-  }
+  const parts = directory.slice(1).split('.').map(decodePart);
+  if (parts.includes(undefined) || parts.includes('')) return undefined;
+  const name = parts.join(delimiter);
+  return name !== 'INBOX' && canonicalName(name) === name ? name : undefined;
 }
 
 /** `A`, `A/B` for `A/B/C`: nearest last. */

@@ -235,9 +235,7 @@ export class Folder {
     const changes = foreign ? wanted.map(change => this.#asFound(current.id, change)) : wanted;
     const visible = changes.some(({ before, after }) => !after || after.modseq === 0 || before?.uid !== after.uid);
     const modseq = visible ? nextModseq(current.highestModseq, this.parts.clock.now()) : current.highestModseq;
-    const upserts = changes.flatMap(({ after }) =>
-      after ? [after.modseq === 0 ? { ...after, modseq } : after] : [],
-    );
+    const upserts = changes.flatMap(({ after }) => (after ? [after.modseq === 0 ? { ...after, modseq } : after] : []));
     const removed = changes.flatMap(({ before, after }) => (before && before.uid !== after?.uid ? [before.uid] : []));
     this.index.apply(current.id, { upserts, removed, modseq });
     const floorModseq =

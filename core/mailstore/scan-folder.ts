@@ -111,7 +111,8 @@ export async function scanFolder(disk: Disk, folder: string, move: boolean, newN
   const curPath = path.join(folder, 'cur');
   const moved = new Set<string>();
   for (let attempt = 1; ; attempt++) {
-    if (move) for (const base of moveToCur(disk, folder, await listFiles(disk, newPath), newName).keys()) moved.add(base);
+    if (move)
+      for (const base of moveToCur(disk, folder, await listFiles(disk, newPath), newName).keys()) moved.add(base);
     const before = [disk.stat(newPath)?.mtimeMs, disk.stat(curPath)?.mtimeMs] as const;
     // `new/` first: what moves to `cur/` between the two looks is seen at least once.
     const finding = collect(await listFiles(disk, newPath), await listFiles(disk, curPath));

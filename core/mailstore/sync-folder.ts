@@ -125,7 +125,10 @@ async function describe(
     if (!place || !measure || uid === undefined) return [];
     const known = before.get(base);
     return [
-      { ...(known && { before: known }), after: { uid, base, ...place, ...readTail(place.tail), ...measure, modseq: 0 } },
+      {
+        ...(known && { before: known }),
+        after: { uid, base, ...place, ...readTail(place.tail), ...measure, modseq: 0 },
+      },
     ];
   });
 }

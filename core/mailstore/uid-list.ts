@@ -90,7 +90,8 @@ export function parseUidList(text: string): UidList | undefined {
   };
 }
 
-export const formatEntry = ({ uid, fields, base }: UidEntry): string => `${uid} ${fields ? `${fields} ` : ''}:${base}\n`;
+export const formatEntry = ({ uid, fields, base }: UidEntry): string =>
+  `${uid} ${fields ? `${fields} ` : ''}:${base}\n`;
 
 export function formatUidList(list: Omit<UidList, 'appendable'>): string {
   const header = `3 V${list.uidValidity} N${list.uidNext}${list.extra ? ` ${list.extra}` : ''}\n`;

@@ -119,13 +119,35 @@ export function isIndexDamage(error: unknown): boolean {
   return /malformed|not a database|no such (table|column)/i.test(error.message);
 }
 
+/** Keeps few databases open at a time, however many users there are: each costs three descriptors. */
+export interface IndexPool {
+  opened(index: UserIndex): void;
+  closed(index: UserIndex): void;
+}
+
+export function createIndexPool(limit: number): IndexPool {
+  const open = new Set<UserIndex>();
+  return {
+    opened(index) {
+      for (const oldest of open) {
+        if (open.size < limit) break;
+        oldest.close();
+      }
+      open.add(index);
+    },
+    closed: index => void open.delete(index),
+  };
+}
+
 export class UserIndex {
   readonly #file: string;
+  readonly #pool: IndexPool;
   #database: Database | undefined;
   readonly #statements = new Map<string, PreparedStatement>();
 
-  constructor(file: string) {
+  constructor(file: string, pool: IndexPool) {
     this.#file = file;
+    this.#pool = pool;
   }
 
   #open(): Database {
@@ -137,6 +159,7 @@ export class UserIndex {
       this.discard();
       this.#database = this.#openOnce();
     }
+    this.#pool.opened(this);
     return this.#database;
   }
 
@@ -169,6 +192,7 @@ export class UserIndex {
     this.#statements.clear();
     const database = this.#database;
     this.#database = undefined;
+    this.#pool.closed(this);
     database?.close();
   }
 
@@ -203,7 +227,9 @@ export class UserIndex {
 
   /** Names of all directories the index knows. */
   directories(): readonly string[] {
-    return this.#sql('SELECT directory FROM folder').all().map(row => row['directory'] as string);
+    return this.#sql('SELECT directory FROM folder')
+      .all()
+      .map(row => row['directory'] as string);
   }
 
   addFolder(directory: string, state: Omit<FolderState, 'id'>): FolderState {
@@ -276,7 +302,9 @@ export class UserIndex {
 
   /** Part of a transaction: rows in and out, and what vanished. */
   apply(id: number, { upserts, removed, modseq }: Delta): void {
-    const put = this.#sql(`INSERT OR REPLACE INTO message (folder, ${rowColumns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`);
+    const put = this.#sql(
+      `INSERT OR REPLACE INTO message (folder, ${rowColumns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    );
     for (const row of upserts)
       put.run(
         id,

@@ -1,0 +1,130 @@
+// The mail store of the gateway: one Maildir per user, made when first needed. See `mailbox.ts` for what it promises.
+import { randomInt } from 'node:crypto';
+import { hostname } from 'node:os';
+import path from 'node:path';
+import type { Clock } from '../lib/clock.ts';
+import { systemClock } from '../lib/clock.ts';
+import { asResult, type DeliveryPlace, deliverForm } from './deliver.ts';
+import { type Disk, realDisk } from './disk.ts';
+import { createNamer } from './file-name.ts';
+import type { StoreParts } from './folder.ts';
+import { canonicalName, directoryOf, parentsOf } from './folder-name.ts';
+import { createFolderSyncer } from './folder-syncer.ts';
+import type { DeliveryResult, DeliveryTarget, MailStore, UserMail } from './mailbox.ts';
+import { MailboxError } from './mailbox.ts';
+import type { OpenMessage } from './message-file.ts';
+import { createIndexPool, UserIndex } from './user-index.ts';
+import { checkQuota, holdUser, MaildirUser, makeFolder } from './user-mail.ts';
+
+export interface MaildirStoreOptions {
+  /** Absolute path of a user's Maildir. The account name comes from the directory, never straight from a client. */
+  readonly maildirOf: (user: string) => string;
+  /** How bytes become a `Message`. */
+  readonly openMessage: OpenMessage;
+  /** For file names and locks; default the machine's. */
+  readonly host?: string;
+  readonly clock?: Clock;
+  /** For tests: a disk that fails. */
+  readonly disk?: Disk;
+  /** Databases open at a time. */
+  readonly openIndexes?: number;
+}
+
+const indexFile = 'postern-index.db';
+
+interface Shared {
+  readonly user: MaildirUser;
+  holds: number;
+}
+
+export function createMaildirStore(options: MaildirStoreOptions): MailStore {
+  const clock = options.clock ?? systemClock;
+  const disk = options.disk ?? realDisk;
+  const host = options.host ?? hostname();
+  const parts: StoreParts = {
+    disk,
+    clock,
+    owner: { pid: process.pid, host },
+    syncer: createFolderSyncer(disk),
+    newName: createNamer(host, process.pid, randomInt(2 ** 30), () => clock.now()),
+  };
+  const pool = createIndexPool(options.openIndexes ?? 100);
+  const users = new Map<string, Shared>();
+  /** Limits last told, for deliveries that do not tell. */
+  const quotas = new Map<string, number>();
+
+  function user(name: string, given?: { readonly quotaBytes?: number }): UserMail {
+    const root = options.maildirOf(name);
+    let shared = users.get(name);
+    if (!shared) {
+      makeFolder(parts, root, true);
+      const index = new UserIndex(path.join(root, indexFile), pool);
+      shared = { user: new MaildirUser(parts, index, root, options.openMessage), holds: 0 };
+      users.set(name, shared);
+    }
+    if (given?.quotaBytes !== undefined) quotas.set(name, given.quotaBytes);
+    shared.user.quotaBytes = quotas.get(name);
+    shared.holds++;
+    const held = shared;
+    return holdUser(shared.user, () => {
+      if (--held.holds > 0) return;
+      users.delete(name);
+      held.user.close();
+    });
+  }
+
+  /** Where a target's message goes; makes what is missing and may be made. */
+  async function prepare(target: DeliveryTarget, size: number): Promise<DeliveryPlace> {
+    const root = options.maildirOf(target.user);
+    if (!disk.stat(path.join(root, 'tmp'))) makeFolder(parts, root, true);
+    const directory = target.mailbox === undefined ? '' : directoryOf(target.mailbox);
+    const folder = path.join(root, directory);
+    if (directory !== '' && !disk.stat(path.join(folder, 'tmp'))) {
+      if (!target.create) throw new MailboxError('nonexistent', `Mailbox "${target.mailbox}" does not exist`);
+      await createFor(target, canonicalName(target.mailbox ?? ''));
+    }
+    await checkQuota(parts, root, size, target.quotaBytes ?? quotas.get(target.user));
+    return { root, folder, target };
+  }
+
+  async function createFor(target: DeliveryTarget, name: string): Promise<void> {
+    const mail = user(target.user);
+    try {
+      for (const one of [...parentsOf(name), name]) if (directoryOf(one) !== '') await createQuietly(mail, one);
+    } finally {
+      mail.release();
+    }
+  }
+
+  async function deliver(
+    form: Parameters<MailStore['deliver']>[0],
+    targets: readonly DeliveryTarget[],
+  ): Promise<readonly DeliveryResult[]> {
+    const prepared = await Promise.all(targets.map(target => prepare(target, form.size).catch(asResult)));
+    const places = prepared.filter(one => 'folder' in one);
+    const results = (await deliverForm(parts, places, form)).values();
+    return prepared.map(one => {
+      if (!('folder' in one)) return one;
+      const result: DeliveryResult = results.next().value ?? { kind: 'tempfail', full: false, why: 'No result' };
+      if (result.kind === 'stored') users.get(one.target.user)?.user.delivered(path.relative(one.root, one.folder));
+      return result;
+    });
+  }
+
+  return {
+    user: async (name, given) => user(name, given),
+    deliver,
+    async close() {
+      for (const shared of users.values()) shared.user.close();
+      users.clear();
+    },
+  };
+}
+
+async function createQuietly(mail: UserMail, name: string): Promise<void> {
+  try {
+    await mail.create(name);
+  } catch (error) {
+    if (!(error instanceof MailboxError && error.code === 'alreadyexists')) throw error;
+  }
+}
