@@ -28,6 +28,7 @@ export function messageOf(rope: Rope, header: Buffer): Message {
   return {
     size: rope.size,
     headers,
+    bodyStart: 0,
     rope,
     open: () => Readable.from(rope.pieces),
     bytes: async () => Buffer.concat(rope.pieces as Buffer[]),

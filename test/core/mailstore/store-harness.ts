@@ -17,6 +17,8 @@ interface Teardown {
 const noHeaders: HeaderList = {
   count: 0,
   size: 0,
+  raw: Buffer.alloc(0),
+  defects: [],
   get: () => undefined,
   all: () => [],
   has: () => false,
@@ -35,6 +37,7 @@ export function plainMessage(rope: Rope): Message {
   return {
     size: rope.size,
     headers: noHeaders,
+    bodyStart: 0,
     rope,
     bytes,
     open: () =>

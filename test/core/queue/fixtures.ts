@@ -35,6 +35,7 @@ export function messageOf(bytes: Buffer | Rope): Message {
   return {
     size: rope.size,
     headers: undefined as never,
+    bodyStart: 0,
     rope,
     open: () => Readable.from(rope.pieces.filter(Buffer.isBuffer)),
     bytes: () => readRope(rope),
