@@ -148,6 +148,7 @@ export interface Dns {
 export interface Mailboxes {
   /** Domains that are final here (`local`), aliases only (`virtual`) or relayed to a next hop (`relay`). */
   domainKind(domain: string): 'local' | 'virtual' | 'relay' | 'foreign';
+  /** Is there a mailbox for mail to this address? A subaddress (`bob+lists`, RFC 5233) finds its user. */
   exists(
     address: string,
   ): Promise<

@@ -1,0 +1,101 @@
+// Who is it? Checks SMTP credentials against the accounts. Too many failures from one network or for one account close
+// the door for a while before the password is looked at, in the words of a temporary failure: neither a guesser nor an
+// owner with a wrong password on three devices shall be told more. The accounts have a limit of their own that counts
+// over all protocols; these are for SMTP alone, where most guessing happens.
+import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
+import { accept, defer, definePlugin, duration, networkKey, pass, type Reply, z } from '../../core/plugin/index.ts';
+
+const options = z.strictObject({
+  failuresPerAddress: z
+    .number()
+    .int()
+    .nonnegative()
+    .default(20)
+    .describe('Failed logins from one IPv4 address or IPv6 /64 network within `window`; 0 = no limit.'),
+  failuresPerAccount: z
+    .number()
+    .int()
+    .nonnegative()
+    .default(50)
+    .describe(
+      'Failed logins for one account within `window`, whatever their origin; 0 = no limit. Networks from which the account logged in before are not locked out by others.',
+    ),
+  window: duration().prefault('15m').describe('How long a failure counts.'),
+});
+
+// RFC 4954 §6
+const unavailable: Reply<4> = { code: 454, enhanced: '4.7.0', text: 'Temporary authentication failure' };
+const tooMany: Reply<4> = { code: 454, enhanced: '4.7.0', text: 'Too many failed logins, please try again later' };
+
+/** Networks that an account logged in from are remembered up to this number. */
+const maxTrusted = 10_000;
+
+/** Counts failures by key; a limit of 0 counts nothing. */
+function createLimiter(points: number, windowMs: number) {
+  const limiter = points > 0 ? new RateLimiterMemory({ points, duration: Math.ceil(windowMs / 1000) }) : undefined;
+  return {
+    async full(key: string): Promise<boolean> {
+      const used = await limiter?.get(key);
+      return used ? used.consumedPoints >= points : false;
+    },
+    /** The limiter says by rejection that the limit is passed; `full` is asked for that. */
+    async count(key: string): Promise<void> {
+      await limiter?.consume(key).catch((over: RateLimiterRes | Error) => {
+        if (over instanceof Error) throw over;
+      });
+    },
+    async forget(key: string): Promise<void> {
+      await limiter?.delete(key);
+    },
+  };
+}
+
+/** Pairs of account and network that logged in, the oldest dropped first. */
+function createTrusted() {
+  const pairs = new Set<string>();
+  return {
+    has: (pair: string): boolean => pairs.has(pair),
+    add(pair: string): void {
+      pairs.delete(pair);
+      pairs.add(pair);
+      if (pairs.size > maxTrusted)
+        for (const oldest of pairs) {
+          pairs.delete(oldest);
+          break;
+        }
+    },
+  };
+}
+
+export const auth = definePlugin({
+  name: 'auth',
+  doc: 'Checks SMTP AUTH against the accounts of this gateway, with limits against guessing.',
+  options,
+  setup(settings, host) {
+    const byAddress = createLimiter(settings.failuresPerAddress, settings.window);
+    const byAccount = createLimiter(settings.failuresPerAccount, settings.window);
+    const trusted = createTrusted();
+    return {
+      async auth(at, offered) {
+        const network = networkKey(at.session.remote.address, 32, 64);
+        const account = offered.username.toLowerCase().slice(0, 320);
+        const pair = `${account} ${network}`;
+        if (await byAddress.full(network)) return defer(tooMany, `Too many failed logins from ${network}`);
+        if (!trusted.has(pair) && (await byAccount.full(account)))
+          return defer(tooMany, `Too many failed logins for '${account}'`);
+        const result = await host.mailboxes.authenticate(offered, at.session.remote.address);
+        if (result.kind === 'unavailable') return defer(unavailable, `Accounts: ${result.why}`);
+        if (result.kind === 'ok') {
+          trusted.add(pair);
+          await byAccount.forget(account);
+          return { ...accept, identity: { name: result.name, mechanism: offered.mechanism } };
+        }
+        await byAddress.count(network);
+        await byAccount.count(account);
+        // Another entry may know the account; when none does, the client hears 535.
+        at.evidence({ account, refused: result.why });
+        return pass;
+      },
+    };
+  },
+});

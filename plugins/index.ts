@@ -1,0 +1,12 @@
+// The built-in plugins by the name that a chain entry gives. An explicit table: nothing is scanned, nothing registers
+// itself, and a plugin that stands here runs through the compliance suite.
+import type { Plugin } from '../core/plugin/index.ts';
+import { auth } from './auth/index.ts';
+import { recipients } from './recipients/index.ts';
+import { relayPolicy } from './relay-policy/index.ts';
+
+export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
+  auth,
+  'relay-policy': relayPolicy,
+  recipients,
+};

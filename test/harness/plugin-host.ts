@@ -1,0 +1,125 @@
+// What a plugin under test is given: a real resolver on a real DNS server, and accounts that can be told to fail, which
+// real ones cannot.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { type Logger, pino } from 'pino';
+import { type CidrSet, cidrSet } from '../../core/lib/cidr.ts';
+import { type Clock, systemClock } from '../../core/lib/clock.ts';
+import { createDns } from '../../core/net/dns.ts';
+import type { Dns, Host, Mailboxes } from '../../core/plugin/contract.ts';
+import { type DnsServer, startDnsServer, type Zone } from './dns-server.ts';
+
+export interface FakeAccounts {
+  readonly local?: readonly string[];
+  readonly virtual?: readonly string[];
+  readonly relay?: readonly string[];
+  /** Address in lower case → password. */
+  readonly users?: Readonly<Record<string, string>>;
+}
+
+export interface HostSetup {
+  /** Zones for a DNS server on loopback, or a resolver. */
+  readonly dns?: Zone | Dns;
+  readonly accounts?: FakeAccounts;
+  readonly relayNetworks?: readonly string[];
+  readonly clock?: Clock;
+  readonly log?: Logger;
+  /** Folder that `resolvePath` counts from; default: the data folder. */
+  readonly configFolder?: string;
+}
+
+export interface TestHost extends Host {
+  readonly dnsServer: DnsServer | undefined;
+  /** Accounts cannot answer, or answer again. */
+  setUnavailable(why: string | undefined): void;
+  /** How often a backend (DNS, accounts) failed so far. */
+  readonly failures: () => number;
+  readonly submitted: Parameters<Host['submit']>[0][];
+  close(): Promise<void>;
+}
+
+const isResolver = (dns: Zone | Dns): dns is Dns => typeof (dns as Dns).query === 'function';
+
+/** Counts every answer that says nothing. */
+function watched(dns: Dns, onFailure: () => void): Dns {
+  const watch = async <T extends { readonly kind: string }>(answer: Promise<T>): Promise<T> => {
+    const settled = await answer;
+    if (settled.kind === 'tempfail') onFailure();
+    return settled;
+  };
+  return {
+    servers: dns.servers,
+    a: (name, signal) => watch(dns.a(name, signal)),
+    aaaa: (name, signal) => watch(dns.aaaa(name, signal)),
+    txt: (name, signal) => watch(dns.txt(name, signal)),
+    mx: (name, signal) => watch(dns.mx(name, signal)),
+    ptr: (address, signal) => watch(dns.ptr(address, signal)),
+    query: (name, type, signal) => watch(dns.query(name, type, signal)),
+  };
+}
+
+function fakeMailboxes(accounts: FakeAccounts, down: () => string | undefined, onFailure: () => void): Mailboxes {
+  const users = accounts.users ?? {};
+  const unavailable = (why: string) => {
+    onFailure();
+    return { kind: 'unavailable', why } as const;
+  };
+  return {
+    domainKind: domain =>
+      (['local', 'virtual', 'relay'] as const).find(kind => accounts[kind]?.includes(domain)) ?? 'foreign',
+    async exists(address) {
+      const why = down();
+      if (why !== undefined) return unavailable(why);
+      const whole = address.toLowerCase();
+      const user = whole.replace(/^([^+@]+)\+[^@]*@/, '$1@');
+      return { kind: users[whole] === undefined && users[user] === undefined ? 'none' : 'found' };
+    },
+    async authenticate({ username, password }) {
+      const why = down();
+      if (why !== undefined) return unavailable(why);
+      return users[username.toLowerCase()] === password && password !== ''
+        ? { kind: 'ok', name: username.toLowerCase() }
+        : { kind: 'refused', why: 'Wrong password' };
+    },
+  };
+}
+
+export async function testHost(setup: HostSetup = {}): Promise<TestHost> {
+  const clock = setup.clock ?? systemClock;
+  const folder = await mkdtemp(path.join(tmpdir(), 'postern-plugin-'));
+  const dnsServer = setup.dns && isResolver(setup.dns) ? undefined : await startDnsServer(setup.dns as Zone);
+  const own = dnsServer && createDns({ clock, servers: [dnsServer.address], attemptMs: 500, totalMs: 2_000 });
+  let failures = 0;
+  let down: string | undefined;
+  const onFailure = (): void => {
+    failures++;
+  };
+  const relay: CidrSet = cidrSet(setup.relayNetworks ?? []);
+  const submitted: Parameters<Host['submit']>[0][] = [];
+  return {
+    hostname: 'gateway.test',
+    log: setup.log ?? pino({ level: 'silent' }),
+    clock,
+    dns: watched(own ?? (setup.dns as Dns), onFailure),
+    mailboxes: fakeMailboxes(setup.accounts ?? {}, () => down, onFailure),
+    isRelayClient: address => relay.has(address),
+    dataDir: folder,
+    resolvePath: name => path.resolve(setup.configFolder ?? folder, name),
+    async submit(mail) {
+      submitted.push(mail);
+      return `q${submitted.length}`;
+    },
+    dnsServer,
+    submitted,
+    failures: () => failures,
+    setUnavailable(why) {
+      down = why;
+    },
+    async close() {
+      own?.close();
+      await dnsServer?.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,52 @@
+import t from 'tap';
+import { auth } from '../../plugins/auth/index.ts';
+import { plugin } from '../harness/plugin.ts';
+
+const accounts = { local: ['example.org'], users: { 'bob@example.org': 'right', 'alice@example.org': 'right' } };
+const locked = { kind: 'defer', reply: { code: 454, enhanced: '4.7.0' } };
+
+t.test('right, wrong, unknown, and accounts that cannot answer', async t => {
+  const p = await plugin(auth, {}, { accounts });
+  await p.connect();
+  t.match(await p.auth('Bob@example.org', 'right'), {
+    kind: 'accept',
+    outcome: { kind: 'ok', identity: { name: 'bob@example.org', mechanism: 'PLAIN' } },
+  });
+  for (const [user, password] of [
+    ['bob@example.org', 'wrong'],
+    ['eve@example.org', 'right'],
+    ['', ''],
+    ['bob@example.org', ''],
+  ] as const)
+    t.match(await p.auth(user, password), {
+      kind: 'continue',
+      outcome: { kind: 'refused', reply: { code: 535, enhanced: '5.7.8' } },
+    });
+  t.notMatch(JSON.stringify(p.steps()), /wrong"|right"/, 'no password in the trace');
+  p.host.setUnavailable('disk');
+  t.match(await p.auth('bob@example.org', 'right'), { kind: 'defer', reply: { code: 454, enhanced: '4.7.0' } });
+  await p.close();
+});
+
+t.test('guessing ends after so many failures, by network and by account', async t => {
+  const p = await plugin(auth, { failuresPerAddress: 3, failuresPerAccount: 5 }, { accounts });
+  await p.connect({ remote: '198.51.100.1' });
+  await p.auth('bob@example.org', 'right');
+  await p.connect({ remote: '2001:db8::1' });
+  for (let i = 0; i < 3; i++) t.match(await p.auth('bob@example.org', `guess ${i}`), { kind: 'continue' });
+  t.match(
+    await p.auth('bob@example.org', 'right'),
+    { ...locked, why: /2001|0db8/ },
+    'not even with the right password',
+  );
+  await p.connect({ remote: '2001:db8::ffff' });
+  t.match(await p.auth('alice@example.org', 'right'), locked, 'the whole /64');
+  await p.connect({ remote: '192.0.2.9' });
+  for (let i = 0; i < 2; i++) t.match(await p.auth('bob@example.org', `guess ${i}`), { kind: 'continue' });
+  t.match(await p.auth('bob@example.org', 'right'), { ...locked, why: /bob/ }, 'account full');
+  await p.connect({ remote: '198.51.100.1' });
+  t.match(await p.auth('bob@example.org', 'right'), { kind: 'accept' }, 'the owner comes from where he came before');
+  await p.connect({ remote: '203.0.113.5' });
+  t.match(await p.auth('bob@example.org', 'right'), { kind: 'accept' }, 'a success clears the account');
+  await p.close();
+});
