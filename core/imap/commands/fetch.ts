@@ -1,0 +1,248 @@
+// FETCH (RFC 3501 §6.4.5). Messages are answered one after the other, each whole: what an answer needs is found, and the
+// files it reads are open, before its first byte is written, since a literal's size cannot be taken back. Bodies go out
+// in chunks no faster than the client reads.
+
+import { inMemory, type Rope, ropeChunks } from '../../mail/rope.ts';
+import { flagBits, type MessageRecord } from '../../mailstore/mailbox.ts';
+import { command, type Selected } from '../command.ts';
+import { type FetchItem, parseFetchItems } from '../fetch-items.ts';
+import { encodeFlags } from '../flags.ts';
+import { ClientGone } from '../input.ts';
+import { MessageReader } from '../message-reader.ts';
+import { type Ending, no, ok } from '../response.ts';
+import { cutPartial, findSection } from '../section.ts';
+import { encodeDateTime, encodeSection } from '../wire/encoder.ts';
+import type { Lexer } from '../wire/lexer.ts';
+import type { Seq, SequenceSet } from '../wire/types.ts';
+import { WireError } from '../wire/wire-error.ts';
+
+export const fetch = fetchCommand('FETCH', false);
+export const uidFetch = fetchCommand('UID FETCH', true);
+
+interface FetchArguments {
+  readonly set: SequenceSet;
+  readonly items: readonly FetchItem[];
+  readonly changedSince: number | undefined;
+}
+
+function fetchCommand(name: string, byUid: boolean) {
+  return command({
+    name,
+    state: 'selected',
+    updates: byUid ? 'all' : 'no-expunge',
+    parse: parseFetch,
+    run: (at, args) => runFetch(at, args, byUid),
+  });
+}
+
+function parseFetch(lexer: Lexer): FetchArguments {
+  lexer.sp();
+  const set = lexer.sequenceSet();
+  lexer.sp();
+  const items = parseFetchItems(lexer);
+  return { set, items, changedSince: parseModifiers(lexer) };
+}
+
+/** `(CHANGEDSINCE n)`, RFC 7162 §3.1.4.1. */
+function parseModifiers(lexer: Lexer): number | undefined {
+  if (!lexer.trySp()) return undefined;
+  let changedSince: number | undefined;
+  lexer.list(() => {
+    if (lexer.keyword() !== 'CHANGEDSINCE') throw new WireError('Unknown fetch modifier');
+    lexer.sp();
+    changedSince = lexer.modseq();
+  });
+  return changedSince;
+}
+
+/** Messages marked \Seen at once: many renames in one go, but never far ahead of what is answered. */
+const batchSize = 200;
+
+async function runFetch(at: Selected, { set, items, changedSince }: FetchArguments, byUid: boolean): Promise<Ending> {
+  const { view } = at;
+  if (changedSince !== undefined || items.some(item => item.kind === 'modseq')) at.enable('CONDSTORE');
+  const wanted = wantedItems(items, byUid, changedSince !== undefined);
+  const marks = !view.readOnly && wanted.some(item => item.kind === 'section' && item.marks);
+  const seqs = byUid ? view.byUid(set) : view.bySeq(set);
+  const chosen = changedSince === undefined ? seqs : seqs.filter(seq => (view.at(seq)?.modseq ?? 0) > changedSince);
+  let gone = false;
+  for (let from = 0; from < chosen.length; from += batchSize) {
+    const batch = chosen.slice(from, from + batchSize);
+    const marked = marks ? await markSeen(at, batch) : nothingMarked;
+    for (const seq of batch) {
+      const record = view.at(seq);
+      if (!record) continue;
+      if (!(await answer(at, seq, record, marked.has(record.uid) ? withFlags(wanted) : wanted))) gone = true;
+      if (at.out.behind) await at.out.pace();
+    }
+  }
+  // RFC 2180 §4.1.2: some bodies could not be told, since another session removed the messages.
+  return gone && !byUid ? no('Some messages were expunged', 'EXPUNGEISSUED') : ok('Fetch completed');
+}
+
+const nothingMarked: ReadonlySet<number> = new Set();
+
+function wantedItems(items: readonly FetchItem[], byUid: boolean, changedSince: boolean): readonly FetchItem[] {
+  const wanted = [...items];
+  const add = (kind: 'uid' | 'modseq' | 'flags'): void => {
+    if (!wanted.some(item => item.kind === kind)) wanted.unshift({ kind });
+  };
+  // RFC 7162 §3.1.4.1: CHANGEDSINCE implies MODSEQ.
+  if (changedSince) add('modseq');
+  // RFC 3501 §6.4.8.
+  if (byUid) add('uid');
+  return wanted;
+}
+
+const withFlags = (items: readonly FetchItem[]): readonly FetchItem[] =>
+  items.some(item => item.kind === 'flags') ? items : [...items, { kind: 'flags' }];
+
+/** RFC 3501 §6.4.5: \Seen is set, and where that changed the flags they are part of the answer. */
+async function markSeen({ view }: Selected, seqs: readonly Seq[]): Promise<ReadonlySet<number>> {
+  const seen = flagBits['\\Seen'];
+  const uids = seqs.flatMap(seq => {
+    const record = view.at(seq);
+    return record && (record.flags & seen) === 0 ? [record.uid] : [];
+  });
+  if (uids.length === 0) return nothingMarked;
+  await view.mailbox.store(uids, { mode: 'add', flags: seen, keywords: [] });
+  view.tell(uids.flatMap(uid => view.current(uid) ?? []));
+  return new Set(uids);
+}
+
+/** Text as it is, or the bytes of a section behind a label. */
+type Part = string | { readonly label: string; readonly rope: Rope };
+
+/** False where the message is gone. */
+async function answer(at: Selected, seq: Seq, record: MessageRecord, items: readonly FetchItem[]): Promise<boolean> {
+  // A file may be renamed (its flags changed) between finding and opening it: then it is looked for once more.
+  for (let last = false; ; last = true) {
+    const parts = await gather(at, record, items);
+    if (!parts) return false;
+    let opened: readonly (string | OpenPart)[];
+    try {
+      opened = await openAll(parts);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      if (last) return false;
+      continue;
+    }
+    await write(at, seq, opened);
+    return true;
+  }
+}
+
+async function gather(
+  at: Selected,
+  record: MessageRecord,
+  items: readonly FetchItem[],
+): Promise<readonly Part[] | undefined> {
+  const reader = new MessageReader(at.view.mailbox, record.uid);
+  const parts: Part[] = [];
+  for (const item of items) {
+    const part = encodeNow(at, record, item) ?? (await encodeLater(reader, item));
+    if (part === undefined) return undefined;
+    parts.push(part);
+  }
+  return parts;
+}
+
+/** What the index record alone says. */
+function encodeNow({ view }: Selected, record: MessageRecord, item: FetchItem): string | undefined {
+  switch (item.kind) {
+    case 'flags':
+      return `FLAGS ${encodeFlags(record, view.isRecent(record.uid))}`;
+    case 'uid':
+      return `UID ${record.uid}`;
+    case 'internaldate':
+      return `INTERNALDATE ${encodeDateTime(record.internalDate)}`;
+    case 'size':
+      return `RFC822.SIZE ${record.size}`;
+    case 'modseq':
+      return `MODSEQ (${record.modseq})`;
+    default:
+      return undefined;
+  }
+}
+
+async function encodeLater(reader: MessageReader, item: FetchItem): Promise<Part | undefined> {
+  if (item.kind === 'envelope') {
+    const envelope = await reader.envelope();
+    return envelope && `ENVELOPE ${envelope}`;
+  }
+  if (item.kind === 'body' || item.kind === 'bodystructure') {
+    const structure = await reader.structure();
+    return structure && (item.kind === 'body' ? `BODY ${structure.body}` : `BODYSTRUCTURE ${structure.bodyStructure}`);
+  }
+  if (item.kind !== 'section') return undefined;
+  const source = await reader.source();
+  if (!source) return undefined;
+  const rope = await findSection(source, item.section);
+  const label = item.label === 'BODY' ? `BODY${encodeSection(item.section, item.partial)}` : item.label;
+  return rope ? { label, rope: cutPartial(rope, item.partial) } : `${label} NIL`;
+}
+
+async function openAll(parts: readonly Part[]): Promise<readonly (string | OpenPart)[]> {
+  const opened: (string | OpenPart)[] = [];
+  try {
+    for (const part of parts) opened.push(typeof part === 'string' ? part : await openPart(part));
+    return opened;
+  } catch (error) {
+    await closeAll(opened);
+    throw error;
+  }
+}
+
+async function closeAll(opened: readonly (string | OpenPart)[]): Promise<void> {
+  for (const part of opened) if (typeof part !== 'string') await part.rest?.return(undefined);
+}
+
+async function write({ out }: Selected, seq: Seq, opened: readonly (string | OpenPart)[]): Promise<void> {
+  let lead = `* ${seq} FETCH (`;
+  try {
+    for (const part of opened) {
+      if (typeof part === 'string') out.write(lead + part);
+      else {
+        out.write(`${lead}${part.label} {${part.size}}\r\n`);
+        await writeChunks(out, part);
+      }
+      lead = ' ';
+    }
+  } finally {
+    await closeAll(opened);
+  }
+  out.write(')\r\n');
+}
+
+interface OpenPart {
+  readonly label: string;
+  readonly size: number;
+  readonly first: readonly Buffer[];
+  readonly rest: AsyncGenerator<Buffer> | undefined;
+}
+
+/** Reads the first chunk, so that a file that is gone is noticed while nothing is promised yet. */
+async function openPart({ label, rope }: { readonly label: string; readonly rope: Rope }): Promise<OpenPart> {
+  const buffers = inMemory(rope);
+  if (buffers) return { label, size: rope.size, first: buffers, rest: undefined };
+  const rest = ropeChunks(rope);
+  const { value, done } = await rest.next();
+  return { label, size: rope.size, first: done || !value ? [] : [value], rest };
+}
+
+async function writeChunks(out: Selected['out'], { size, first, rest }: OpenPart): Promise<void> {
+  let written = 0;
+  const put = async (chunk: Buffer): Promise<void> => {
+    written += chunk.length;
+    out.bytesOf(chunk);
+    if (out.behind) await out.pace();
+  };
+  try {
+    for (const chunk of first) await put(chunk);
+    if (rest) for await (const chunk of rest) await put(chunk);
+  } catch (error) {
+    // The client was promised more: only a closed connection says that it did not come.
+    throw new ClientGone('Message could not be read to its end', { cause: error });
+  }
+  if (written !== size) throw new ClientGone('Message is shorter than announced');
+}

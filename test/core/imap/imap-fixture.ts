@@ -1,0 +1,90 @@
+// An IMAP listener over a real Maildir in a folder of its own, with two accounts.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { type Logger, pino } from 'pino';
+import type { AuthResult, Directory } from '../../../core/accounts/directory.ts';
+import type { ImapListenerOptions } from '../../../core/imap/server.ts';
+import { createImapServer, type ImapServer } from '../../../core/imap/server.ts';
+import { type Clock, systemClock } from '../../../core/lib/clock.ts';
+import { readMessage } from '../../../core/mail/message.ts';
+import type { MailStore } from '../../../core/mailstore/mailbox.ts';
+import { createMaildirStore } from '../../../core/mailstore/maildir-store.ts';
+import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
+
+export interface ImapFixture {
+  readonly server: ImapServer;
+  readonly port: number;
+  readonly store: MailStore;
+  readonly folder: string;
+  /** Lines of level warn and above. */
+  readonly complaints: readonly string[];
+  close(): Promise<void>;
+}
+
+export interface FixtureOptions {
+  readonly listener?: Partial<ImapListenerOptions>;
+  readonly clock?: Clock;
+  readonly quotaBytes?: number;
+  readonly withTls?: boolean;
+}
+
+/** alice and bob, password `secret`; `down` cannot be looked up. */
+function fixtureDirectory(quotaBytes: number | undefined): Directory {
+  return {
+    async find(name) {
+      return { kind: 'found', value: { name, disabled: false } };
+    },
+    async domains() {
+      return { kind: 'found', value: ['example.org'] };
+    },
+    async authenticate(name, password): Promise<AuthResult> {
+      if (name === 'down') return { kind: 'unavailable', why: 'fixture' };
+      if (!['alice', 'bob'].includes(name) || password !== 'secret') return { kind: 'refused', why: 'fixture' };
+      return { kind: 'ok', account: { name, disabled: false, ...(quotaBytes !== undefined && { quotaBytes }) } };
+    },
+  };
+}
+
+export async function startImap(options: FixtureOptions = {}): Promise<ImapFixture> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'postern-imap-'));
+  const clock = options.clock ?? systemClock;
+  const complaints: string[] = [];
+  const log: Logger = pino({ level: 'warn' }, { write: line => complaints.push(line) });
+  const store = createMaildirStore({
+    maildirOf: user => path.join(folder, 'mail', user),
+    openMessage: rope => readMessage(rope),
+    clock,
+  });
+  const files = options.withTls ? await ensureSelfSigned(path.join(folder, 'tls'), ['localhost'], systemClock) : undefined;
+  const server = createImapServer({
+    listener: {
+      name: 'imap',
+      target: { host: '127.0.0.1', port: 0 },
+      tls: 'none',
+      allowPlaintextAuth: true,
+      ...options.listener,
+      limits: { loginDelayMs: 0, ...options.listener?.limits },
+    },
+    hostname: 'mail.test',
+    spoolDir: path.join(folder, 'spool'),
+    directory: fixtureDirectory(options.quotaBytes),
+    store,
+    log,
+    clock,
+    ...(files && { tls: openTls({ certificates: [files], clock: systemClock }) }),
+  });
+  await server.listen();
+  return {
+    server,
+    port: server.address.port,
+    store,
+    folder,
+    complaints,
+    async close() {
+      await server.close(1000);
+      await store.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
