@@ -1,8 +1,10 @@
 // Edits are data. All of one answer are applied or, if one of them is impossible, none: nothing here changes what it was
 // given. Applied only after the hook returned in time, so a plugin that dies half-way leaves the message as it was.
-import type { Address } from '../mail/address.ts';
+import { type Address, parseMailbox, sameAddress } from '../mail/address.ts';
 import type { Recipient, ReversePath } from '../mail/envelope.ts';
-import type { Message } from '../mail/message.ts';
+import { editHeaders, type HeaderEdit } from '../mail/header-edit.ts';
+import { type Message, withBody, withHeaders } from '../mail/message.ts';
+import { bufferRope } from '../mail/rope.ts';
 import type { Edit } from '../plugin/verdicts.ts';
 
 /** A message on its way through the chain. */
@@ -14,18 +16,14 @@ export interface Draft {
   readonly originals: ReadonlyMap<string, string>;
 }
 
-type MessageEdit = Extract<Edit, { readonly kind: 'add-header' | 'remove-header' | 'replace-header' | 'replace-body' }>;
-
 function mailbox(text: string): Address {
-  // TODO: parseAddress of core/mail/address.ts
-  const at = text.lastIndexOf('@');
-  if (at < 1) throw new Error(`Edit names '${text}', which is no address`);
-  const domain = text.slice(at + 1).toLowerCase();
-  return { local: text.slice(0, at), domain, text: `${text.slice(0, at)}@${domain}` };
+  const parsed = parseMailbox(text, { smtputf8: true });
+  if (parsed.kind === 'error') throw new Error(`Edit names '${text}', which is no address (${parsed.reason})`);
+  return parsed.address;
 }
 
-const same = (a: Address, b: Address): boolean =>
-  a.domain === b.domain && a.local.toLowerCase() === b.local.toLowerCase();
+/** A recipient that differs in case only is the same mailbox to every system that is in use. */
+const same = (a: Address, b: Address): boolean => sameAddress(a, b, 'insensitive');
 
 /** The new recipient keeps the DSN parameters of the one that it stands for (RFC 3461 §5.2.7.1). */
 function addRecipient(draft: Draft, named: readonly Recipient[], text: string, original: string | undefined): Draft {
@@ -40,7 +38,9 @@ function addRecipient(draft: Draft, named: readonly Recipient[], text: string, o
 /** Through aliases of aliases back to the recipient that the client named. */
 const root = (draft: Draft, text: string): string => draft.originals.get(text) ?? text;
 
-function editEnvelope(draft: Draft, named: readonly Recipient[], edit: Exclude<Edit, MessageEdit>): Draft {
+type EnvelopeEdit = Extract<Edit, { readonly kind: 'set-sender' | 'add-recipient' | 'remove-recipient' }>;
+
+function editEnvelope(draft: Draft, named: readonly Recipient[], edit: EnvelopeEdit): Draft {
   switch (edit.kind) {
     case 'set-sender':
       return { ...draft, sender: edit.address === null ? null : mailbox(edit.address) };
@@ -56,7 +56,8 @@ function editEnvelope(draft: Draft, named: readonly Recipient[], edit: Exclude<E
 /** Throws where an edit names no address or where nobody would be left to receive the message. */
 export function applyEdits(before: Draft, edits: readonly Edit[]): Draft {
   let draft = before;
-  const onMessage: MessageEdit[] = [];
+  let body: Buffer | undefined;
+  const onHeaders: HeaderEdit[] = [];
   for (const edit of edits)
     switch (edit.kind) {
       case 'set-sender':
@@ -64,12 +65,16 @@ export function applyEdits(before: Draft, edits: readonly Edit[]): Draft {
       case 'remove-recipient':
         draft = editEnvelope(draft, before.recipients, edit);
         break;
+      case 'replace-body':
+        body = edit.body;
+        break;
       default:
-        onMessage.push(edit);
+        onHeaders.push(edit);
     }
   if (draft.recipients.length === 0 && before.recipients.length > 0)
     throw new Error('Edits leave no recipient: a plugin that drops a message answers discard');
-  // TODO: editHeaders of core/mail/headers.ts
-  if (onMessage.length > 0) throw new Error('Edits of header and body are not yet applied');
-  return draft;
+  let message = before.message;
+  if (body) message = withBody(message, bufferRope(body));
+  if (onHeaders.length > 0) message = withHeaders(message, editHeaders(message.headers, onHeaders));
+  return message === draft.message ? draft : { ...draft, message };
 }

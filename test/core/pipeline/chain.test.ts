@@ -3,13 +3,14 @@ import t from 'tap';
 import { z } from '../../../core/config/schema.ts';
 import { type Clock, systemClock } from '../../../core/lib/clock.ts';
 import type { Envelope, Recipient } from '../../../core/mail/envelope.ts';
-import type { Message } from '../../../core/mail/message.ts';
 import { ChainError, loadChain } from '../../../core/pipeline/load-chain.ts';
 import type { ChainEntry } from '../../../core/pipeline/loaded-entry.ts';
 import type { Hooks, Host, PluginInstance, Session } from '../../../core/plugin/contract.ts';
 import { definePlugin } from '../../../core/plugin/define.ts';
 import { sessionResult, transactionResult } from '../../../core/plugin/results.ts';
 import { accept, defer, discard, pass, quarantine, reject } from '../../../core/plugin/verdicts.ts';
+
+import { testMessage } from '../../harness/test-message.ts';
 
 const log = pino({ level: 'silent' });
 const host = {} as Host;
@@ -78,7 +79,7 @@ const envelope: Envelope = {
   smtputf8: false,
   requireTls: false,
 };
-const message = { size: 1 } as Message;
+const message = testMessage('From: a@b.test\nX-Old: 1\nSubject: x\n\nbody\n');
 const no550 = { code: 550, enhanced: '5.7.1', text: 'No' } as const;
 const no451 = { code: 451, enhanced: '4.7.1', text: 'Later' } as const;
 
@@ -302,6 +303,23 @@ t.test('message: edits chain, quarantine sticks, refusal wins, all edits or none
     { kind: 'discard', why: 'y' },
   );
   t.match((await run(() => defer(no451, 'y'))).outcome, { kind: 'refused', reply: no451 });
+  const rewritten = await run(
+    () => ({
+      ...pass,
+      edits: [
+        { kind: 'add-header', name: 'X-New', value: 'folded\r\n value' },
+        { kind: 'remove-header', name: 'X-Old' },
+        { kind: 'replace-body', body: Buffer.from('other\r\n') },
+      ],
+    }),
+    at => (at.message.headers.has('X-Old') ? discard('old') : pass),
+  );
+  t.equal(rewritten.outcome.kind, 'deliver');
+  if (rewritten.outcome.kind === 'deliver')
+    t.equal(
+      (await rewritten.outcome.message.bytes()).toString(),
+      'X-New: folded\r\n value\r\nFrom: a@b.test\r\nSubject: x\r\n\r\nother\r\n',
+    );
   const impossible = [
     [{ kind: 'remove-recipient', address: 'bob@example.org' }],
     [{ kind: 'add-header', name: 'X-A', value: 'a\r\nBcc: b' }],
