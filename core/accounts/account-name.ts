@@ -8,12 +8,18 @@ export type NameParse =
 
 const invalid = (why: string): NameParse => ({ kind: 'invalid', why });
 
+/** `domainToASCII` reads its input as the host of a URL: it would cut off a path and turn numbers into addresses. */
+function toAscii(domain: string): string {
+  if (/^[\x21-\x7e]*$/.test(domain)) return domain.toLowerCase();
+  return /^[\p{L}\p{N}\p{M}._-]+$/u.test(domain) ? domainToASCII(domain).toLowerCase() : '';
+}
+
 /** RFC 5321 §4.1.2 without quoted local parts, RFC 6531 §3.3, and no `/`. */
 export function parseAccountName(text: string): NameParse {
   const at = text.lastIndexOf('@');
   if (at <= 0) return invalid('a full address such as "alice@example.org" is needed');
   const local = text.slice(0, at).normalize('NFC').toLowerCase();
-  const domain = domainToASCII(text.slice(at + 1).replace(/\.$/, '')).toLowerCase();
+  const domain = toAscii(text.slice(at + 1).replace(/\.$/, ''));
   if (Buffer.byteLength(local) > 64) return invalid('the part before "@" is longer than 64 bytes');
   if (!/^[\p{L}\p{N}\p{M}!#$%&'*+=?^_`{|}~-]+(\.[\p{L}\p{N}\p{M}!#$%&'*+=?^_`{|}~-]+)*$/u.test(local))
     return invalid('the part before "@" holds a character that is not allowed');
