@@ -49,7 +49,7 @@ export function connectionLimits(options: ConnectionLimitOptions, clock: Clock):
     },
     admit(given) {
       const address = unmapAddress(given);
-      const network = options.perNetwork !== undefined || address.includes(':') ? networkKey(address, 24, 64) : '';
+      const network = networkOf(address);
       const why = refusal(address, network);
       if (why) return { kind: 'refused', why };
       live += 1;
@@ -69,6 +69,10 @@ export function connectionLimits(options: ConnectionLimitOptions, clock: Clock):
     },
   };
 }
+
+/** The /64 of an IPv6 address, the /24 of an IPv4 address. */
+const networkOf = (address: string): string =>
+  address.includes(':') ? networkKey(address, 24, 64) : address.slice(0, address.lastIndexOf('.') + 1);
 
 function add(counts: Map<string, number>, key: string, by: number): void {
   const count = (counts.get(key) ?? 0) + by;

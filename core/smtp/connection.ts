@@ -37,6 +37,7 @@ export class LibraryServer extends SMTPServer {
   constructor(given: LibraryOptions) {
     super({
       logger: false,
+      name: given.context.hostname,
       disableReverseLookup: true,
       authOptional: true,
       lmtp: given.context.listener.role === 'lmtp',
@@ -65,7 +66,14 @@ export class LibraryConnection extends SMTPConnection implements Client {
   private readonly limits: SessionContext['limits'];
 
   constructor(server: LibraryServer, socket: Socket, facts: Session) {
-    super(server, socket, { id: facts.id });
+    // All given, so that the library makes no ids and asks the kernel for no addresses.
+    super(server, socket, {
+      id: facts.id,
+      localAddress: facts.local.address,
+      localPort: facts.local.port,
+      remoteAddress: facts.remote.address,
+      remotePort: facts.remote.port,
+    });
     this.host = server;
     this.limits = server.given.context.limits;
     this.smtp = new SmtpSession(server.given.context, this, handler => new SmtpInput(handler, maxCommandLine), facts);
@@ -120,6 +128,17 @@ export class LibraryConnection extends SMTPConnection implements Client {
       socket.on('drain', done);
       socket.on('close', done);
     });
+  }
+
+  hangUp(done: boolean): void {
+    if (!done || this._upgrading) {
+      this.close();
+      return;
+    }
+    // After QUIT there is nothing to wait for: no half-closed state, no deadline for it.
+    this._closing = true;
+    this._server.connections.delete(this);
+    this._socket.destroySoon();
   }
 
   startTls(): void {

@@ -110,7 +110,10 @@ async function settle(session: SmtpSession, transaction: Transaction, outcome: M
     receivedAt: transaction.receivedAt,
     envelope: transaction.envelope,
     deliverable: outcome,
-    signal: session.lifetime.signal,
+    // Made only if somebody asks for it.
+    get signal() {
+      return session.signal;
+    },
     perRecipientReplies: repliesPerRecipient(session, transaction),
     client: clientFacts(session),
     session: session.facts,

@@ -64,6 +64,8 @@ export function createSmtpServer(options: SmtpServerOptions): SmtpServer {
   );
   const proxies = cidrSet(config.proxyProtocol ?? []);
   let listening: Listener | undefined;
+  /** Our address of every connection, where the listener is bound to one: saves asking the kernel. */
+  let bound: Endpoint | undefined;
   let cancelWatch: (() => void) | undefined;
   let stopping = false;
 
@@ -77,7 +79,7 @@ export function createSmtpServer(options: SmtpServerOptions): SmtpServer {
 
   function accept(socket: Socket): void {
     const peer = { address: unmapAddress(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
-    const local = { address: unmapAddress(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
+    const local = bound ?? { address: unmapAddress(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
     if (proxies.has(peer.address)) {
       unwrap(socket, peer, local).catch((error: unknown) => drop(socket, error));
       return;
@@ -149,6 +151,8 @@ export function createSmtpServer(options: SmtpServerOptions): SmtpServer {
         onSocket: accept,
         onError: error => log.error({ event: 'smtp-listener', listener: config.name, err: error }, 'listener failed'),
       });
+      const { address, port } = listening;
+      if (address !== '::' && address !== '0.0.0.0') bound = { address, port };
       watch();
     },
     async close(graceMs) {

@@ -32,8 +32,8 @@ export interface SessionContext {
 export interface Client {
   /** Whole lines with CRLF. A promise when the client does not keep up with reading. */
   write(text: string): Done;
-  /** No more input; the socket closes once what was written is out. */
-  close(): void;
+  /** No more input; the socket closes once what was written is out. `done`: the client said QUIT and sends nothing more. */
+  hangUp(done: boolean): void;
   /** After the 220 went out: plain-text input that waits is dropped (RFC 3207 §5); resolves with the facts of TLS. */
   startTls(): void;
 }

@@ -21,6 +21,8 @@ export const maxAuthLine = 12_288;
 /** How long data may come slowly before `minDataRate` counts. */
 const rateGraceMs = 60_000;
 
+const clientGone = new Error('The client is gone');
+
 export class SmtpSession implements InputHandler {
   readonly id: string;
   readonly context: SessionContext;
@@ -38,10 +40,9 @@ export class SmtpSession implements InputHandler {
   transaction: Transaction | undefined;
   /** The next line is not a command but part of an AUTH exchange. */
   continuation: ((line: string) => Done) | undefined;
-  /** Aborts when the client is gone or the session over. */
-  readonly lifetime = new AbortController();
   authFailures = 0;
   messages = 0;
+  private lifetime: AbortController | undefined;
   private out = '';
   private over = false;
   private stopping = false;
@@ -117,7 +118,7 @@ export class SmtpSession implements InputHandler {
   /** Resolves early when the client is gone. */
   pause(ms: number): Promise<void> {
     return new Promise(resolve => {
-      const { signal } = this.lifetime;
+      const { signal } = this;
       const finish = (): void => {
         cancel();
         signal.removeEventListener('abort', finish);
@@ -158,7 +159,7 @@ export class SmtpSession implements InputHandler {
     if (this.over) return;
     this.ending = ending;
     this.flush();
-    this.client.close();
+    this.client.hangUp(ending === 'quit');
     this.finish();
   }
 
@@ -171,12 +172,20 @@ export class SmtpSession implements InputHandler {
     if (this.over) return;
     this.over = true;
     this.out = '';
-    this.lifetime.abort();
+    // A reason of our own: the default one costs a stack trace.
+    this.lifetime?.abort(clientGone);
     // A transaction whose command still works records its own end.
     if (this.transaction && !this.transaction.deciding) this.abortTransaction();
     this.input.close();
     this.chain.end();
     this.summary();
+  }
+
+  /** Aborts when the client is gone or the session over. Made when first asked for: most sessions never need one. */
+  get signal(): AbortSignal {
+    this.lifetime ??= new AbortController();
+    if (this.over) this.lifetime.abort(clientGone);
+    return this.lifetime.signal;
   }
 
   get isOver(): boolean {
