@@ -86,7 +86,7 @@ async function decide(session: SmtpSession, offered: Credentials): Promise<void>
 async function failed(session: SmtpSession, text: string): Promise<void> {
   const { authFailureDelayMs, authFailures } = session.context.limits;
   session.authFailures += 1;
-  await session.pause(authFailureDelayMs * session.authFailures);
+  if (authFailureDelayMs > 0) await session.pause(authFailureDelayMs * session.authFailures);
   if (session.isOver) return;
   if (session.authFailures >= authFailures) {
     session.write(`535 ${text}\r\n`);

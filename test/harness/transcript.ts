@@ -19,6 +19,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { connect as netConnect, type Socket } from 'node:net';
 import path from 'node:path';
 import { connect as tlsConnect } from 'node:tls';
+import type { Test } from 'tap';
 import { sourcePath } from './root.ts';
 
 export interface Step {
@@ -47,12 +48,6 @@ export interface TranscriptServer {
   advance?(ms: number): void;
   /** Called when the dialogue is through; checks of the test's own go here. */
   close(): Promise<void>;
-}
-
-interface Reporter {
-  test(name: string, run: (t: Reporter) => Promise<void>): unknown;
-  pass(message: string): unknown;
-  fail(message: string, extra?: unknown): unknown;
 }
 
 /** A reply that does not come fails the scenario after this long; nothing ever waits for it to pass. */
@@ -93,7 +88,7 @@ export function parseTranscript(text: string, file: string): readonly Scenario[]
 
 /** Runs every `*.txt` of a folder below test/transcripts; `start` begins a server for each scenario. */
 export function runTranscripts(
-  t: Reporter,
+  t: Test,
   folder: string,
   start: (options: Readonly<Record<string, string>>, name: string) => Promise<TranscriptServer>,
 ): void {
@@ -121,6 +116,9 @@ export async function playScenario(scenario: Scenario, server: TranscriptServer)
     for (const step of scenario.steps) {
       if (step.side === 'T') {
         for (const peer of peers.values()) peer.flush();
+        for (const peer of peers.values()) await peer.settled();
+        // The server runs in this process: after these turns of the loop it has read what was written.
+        for (let turn = 0; turn < 20; turn++) await new Promise(resolve => setImmediate(resolve));
         server.advance?.(Number(step.text));
         continue;
       }
@@ -174,7 +172,7 @@ async function playStep(step: Step, peer: Peer, variables: Map<string, string>):
 
 const show = (bytes: Buffer): string => JSON.stringify(bytes.toString('utf8'));
 
-function bytesOf(text: string): Buffer {
+export function bytesOf(text: string): Buffer {
   const bytes: Buffer[] = [];
   const plain: Readonly<Record<string, string>> = { r: '\r', n: '\n', t: '\t', '0': '\0', '\\': '\\' };
   let from = 0;
@@ -193,12 +191,18 @@ class Peer {
   private closed = false;
   private wake: (() => void) | undefined;
   private outgoing: Buffer[] = [];
+  private written: Promise<void> = Promise.resolve();
+  private readonly connected: Promise<void>;
 
   constructor(server: TranscriptServer) {
     const { port, host = '127.0.0.1' } = server;
     this.socket = server.implicitTls
       ? tlsConnect({ port, host, rejectUnauthorized: false })
       : netConnect({ port, host, noDelay: true });
+    this.connected = new Promise(resolve => {
+      this.socket.once(server.implicitTls ? 'secureConnect' : 'connect', resolve);
+      this.socket.once('close', () => resolve());
+    });
     this.listen();
   }
 
@@ -220,8 +224,15 @@ class Peer {
 
   flush(): void {
     if (this.outgoing.length === 0) return;
-    this.socket.write(Buffer.concat(this.outgoing));
+    const bytes = Buffer.concat(this.outgoing);
     this.outgoing = [];
+    this.written = new Promise(resolve => this.socket.write(bytes, () => resolve()));
+  }
+
+  /** Connected, and everything handed to the kernel. */
+  async settled(): Promise<void> {
+    await this.connected;
+    await this.written;
   }
 
   async act(what: string): Promise<void> {
