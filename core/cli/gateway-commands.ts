@@ -1,0 +1,54 @@
+// postern status | reload | version
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { loadConfig } from '../config/load.ts';
+import { askGateway } from '../control/client.ts';
+import { controlSocketName } from '../control/protocol.ts';
+import { dataFolder, type GatewayStatus } from '../gateway.ts';
+import { type CliContext, type ExitCode, exitCodes, print } from './context.ts';
+import { formatTable } from './table.ts';
+
+export function controlSocket(context: CliContext): string {
+  return path.join(dataFolder(loadConfig(context.configFile, context.workingFolder)), controlSocketName);
+}
+
+export async function status(context: CliContext): Promise<ExitCode> {
+  const value = (await askGateway(controlSocket(context), { command: 'status' })) as GatewayStatus;
+  print(context, value, () => {
+    const listeners = formatTable(
+      ['LISTENER', 'ROLE', 'ADDRESS', 'TLS', 'SESSIONS'],
+      value.listeners.map(listener => [listener.name, listener.role, `${listener.address}:${listener.port}`, listener.tls, String(listener.sessions)]),
+    );
+    const plugins = value.plugins.map(plugin => `  ${plugin.name}: ${JSON.stringify(plugin.values)}`);
+    return [
+      `Postern ${value.version} on ${value.hostname}, process ${value.pid}, up ${Math.round(value.uptimeMs / 1000)} s, ${Math.round(value.memoryBytes / 1_048_576)} MiB`,
+      `Configuration ${value.configFile}, certificate ${value.certificate}`,
+      `Queue: ${value.queue.waiting} waiting, ${value.queue.held} held`,
+      '',
+      listeners,
+      ...(plugins.length > 0 ? ['', 'Plugins:', ...plugins] : []),
+    ].join('\n');
+  });
+  return exitCodes.ok;
+}
+
+export async function reload(context: CliContext): Promise<ExitCode> {
+  const value = await askGateway(controlSocket(context), { command: 'reload' });
+  print(context, value, () => 'Reloaded.');
+  return exitCodes.ok;
+}
+
+/** Version of the package that this file is part of. */
+export function packageVersion(): string {
+  for (let folder = import.meta.dirname; ; folder = path.dirname(folder)) {
+    const file = path.join(folder, 'package.json');
+    if (existsSync(file)) return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+    if (folder === path.dirname(folder)) return 'unknown';
+  }
+}
+
+export function version(context: CliContext): ExitCode {
+  const versions = { postern: packageVersion(), node: process.version };
+  print(context, versions, () => `Postern ${versions.postern}, Node.js ${versions.node}`);
+  return exitCodes.ok;
+}
