@@ -1,0 +1,17 @@
+// postern trace ID: what every hook decided about one message, and why.
+import { loadConfig } from '../config/load.ts';
+import { openTraces } from '../gateway.ts';
+import { type CliContext, type ExitCode, exitCodes, print, UsageError } from './context.ts';
+import { renderTrace } from './render-trace.ts';
+
+export async function trace(context: CliContext, id: string): Promise<ExitCode> {
+  const traces = await openTraces(loadConfig(context.configFile, context.workingFolder));
+  try {
+    const found = await traces.get(id);
+    if (!found) throw new UsageError(`No trace of '${id}'`, exitCodes.negative);
+    print(context, found, () => renderTrace(found, context.color));
+    return exitCodes.ok;
+  } finally {
+    await traces.close();
+  }
+}

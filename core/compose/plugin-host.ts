@@ -1,0 +1,57 @@
+// What each plugin is given: one `Host` per chain entry, over the parts of this gateway.
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import type { Logger } from 'pino';
+import type { Directory } from '../accounts/directory.ts';
+import type { Clock } from '../lib/clock.ts';
+import { parseMailbox } from '../mail/address.ts';
+import type { Dns, Host, Mailboxes } from '../plugin/contract.ts';
+import type { MailboxLookup } from './mailbox-lookup.ts';
+
+export interface HostParts {
+  readonly hostname: string;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly dns: Dns;
+  readonly directory: Directory;
+  readonly lookup: MailboxLookup;
+  readonly isRelayClient: (address: string) => boolean;
+  readonly dataFolder: string;
+  readonly configFolder: string;
+  readonly submit: Host['submit'];
+}
+
+function mailboxesOf(parts: HostParts): Mailboxes {
+  return {
+    domainKind: parts.lookup.domainKind,
+    async exists(address) {
+      const parsed = parseMailbox(address, { smtputf8: true });
+      if (parsed.kind !== 'ok') return { kind: 'none' };
+      const found = await parts.lookup.find(parsed.address);
+      return found.kind === 'found' ? (found.value.disabled ? { kind: 'none' } : { kind: 'found' }) : found;
+    },
+    async authenticate(credentials, remoteAddress) {
+      const result = await parts.directory.authenticate(credentials.username, credentials.password, { address: remoteAddress, service: 'smtp' });
+      return result.kind === 'ok' ? { kind: 'ok', name: result.account.name } : result;
+    },
+  };
+}
+
+export function createPluginHost(parts: HostParts): (entryName: string) => Host {
+  const mailboxes = mailboxesOf(parts);
+  return entryName => {
+    const dataDir = path.join(parts.dataFolder, 'plugins', entryName.replace(/[^\w.-]/g, '_'));
+    mkdirSync(dataDir, { recursive: true });
+    return {
+      hostname: parts.hostname,
+      log: parts.log.child({ plugin: entryName }),
+      clock: parts.clock,
+      dns: parts.dns,
+      mailboxes,
+      isRelayClient: parts.isRelayClient,
+      dataDir,
+      resolvePath: name => path.resolve(parts.configFolder, name),
+      submit: parts.submit,
+    };
+  };
+}
