@@ -1,0 +1,32 @@
+// The composition root: builds every part from the configuration, starts them in order, stops them in reverse. Nothing
+// else knows all parts. Two gateways may run in one process (tests do that): no module state here.
+import { mkdirSync } from 'node:fs';
+import { hostname as machineName } from 'node:os';
+import path from 'node:path';
+import type { Logger } from 'pino';
+import { plugins as pluginTable } from '../plugins/index.ts';
+import type { Directory } from './accounts/directory.ts';
+import { openUsers, type Users } from './accounts/users.ts';
+import { type DemoUser, ensureDemoUsers, type ListenerAddress } from './compose/first-run.ts';
+import { listenerKey, type RunningListener, startListener } from './compose/listeners.ts';
+import { createLocalTransport } from './compose/local-transport.ts';
+import { createMailboxLookup } from './compose/mailbox-lookup.ts';
+import { createPluginHost } from './compose/plugin-host.ts';
+import { createRouteLookup } from './compose/routes.ts';
+import { createTransports } from './compose/transports.ts';
+import { readChain } from './config/chain-entry.ts';
+import { ConfigError, type ConfigProblem, type LoadedConfig } from './config/load.ts';
+import type { DocumentedPlugin } from './config/render-docs.ts';
+import { controlSocketName, type ControlRequest } from './control/protocol.ts';
+import { startControlServer } from './control/server.ts';
+import type { Clock } from './lib/clock.ts';
+import type { TraceRecord, TraceSink } from './mail/trace.ts';
+import { openMaildirStore } from './mailstore/maildir-store.ts';
+import { cidrSet } from './net/cidr.ts';
+import { createDns } from './net/dns.ts';
+import { ensureSelfSigned, openTls, type Tls } from './net/tls.ts';
+import type { Chain } from './pipeline/chain.ts';
+import { loadChain } from './pipeline/load-chain.ts';
+import type { RouteLookup } from './queue/transport.ts';
+import { openSqliteState } from './state/sqlite.ts';
+import { openTraceStore, type TraceStore } from './state/trace-store.ts';
