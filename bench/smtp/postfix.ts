@@ -1,0 +1,133 @@
+// Postfix with configuration, queue and data folders of its own: accepts, fsyncs to its queue, delivers to a Maildir.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { startDaemon, waitForGreeting } from '../lib/processes.ts';
+import type { Contestant } from './contestant.ts';
+
+const master = '/usr/lib/postfix/sbin/master';
+/** Owner of the mailboxes; any id that is not root. */
+const owner = 5000;
+
+function run(command: string, ...args: readonly string[]): void {
+  const done = spawnSync(command, args, { encoding: 'utf8' });
+  if (done.status !== 0) throw new Error(`${command} ${args.join(' ')} failed: ${done.stderr}`);
+}
+
+function countFiles(folder: string): number {
+  return readdirSync(folder, { withFileTypes: true }).reduce(
+    (sum, entry) => sum + (entry.isDirectory() ? countFiles(path.join(folder, entry.name)) : 1),
+    0,
+  );
+}
+
+const mainCf = (etc: string, spool: string, data: string, mail: string): string => `compatibility_level = 3.6
+config_directory = ${etc}
+queue_directory = ${spool}
+data_directory = ${data}
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+mail_owner = postfix
+setgid_group = postdrop
+multi_instance_name = postfix-bench
+multi_instance_enable = yes
+myhostname = mx.bench.local
+mydestination =
+mynetworks = 127.0.0.0/8
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+smtp_dns_support_level = disabled
+smtpd_tls_security_level = none
+smtp_tls_security_level = none
+smtpd_recipient_restrictions = permit_mynetworks, reject
+smtputf8_enable = no
+biff = no
+in_flow_delay = 0
+message_size_limit = 52428800
+alias_maps =
+alias_database =
+local_recipient_maps =
+virtual_mailbox_domains = bench.local
+virtual_mailbox_base = ${mail}
+virtual_mailbox_maps = static:inbox/
+virtual_uid_maps = static:${owner}
+virtual_gid_maps = static:${owner}
+virtual_mailbox_limit = 0
+`;
+
+const services = [
+  'pickup unix n - n 60 1 pickup',
+  'cleanup unix n - n - 0 cleanup',
+  'qmgr unix n - n 300 1 qmgr',
+  'tlsmgr unix - - n 1000? 1 tlsmgr',
+  'rewrite unix - - n - - trivial-rewrite',
+  'bounce unix - - n - 0 bounce',
+  'defer unix - - n - 0 bounce',
+  'trace unix - - n - 0 bounce',
+  'verify unix - - n - 1 verify',
+  'flush unix n - n 1000? 0 flush',
+  'proxymap unix - - n - - proxymap',
+  'proxywrite unix - - n - 1 proxymap',
+  'smtp unix - - n - - smtp',
+  'relay unix - - n - - smtp',
+  'showq unix n - n - - showq',
+  'error unix - - n - - error',
+  'retry unix - - n - - error',
+  'discard unix - - n - - discard',
+  'local unix - n n - - local',
+  'virtual unix - n n - - virtual',
+  'lmtp unix - - n - - lmtp',
+  'anvil unix - - n - 1 anvil',
+  'scache unix - - n - 1 scache',
+  'postlog unix-dgram n - n - 1 postlogd',
+];
+
+export function postfix(scratch: string, port = 2601): Contestant {
+  const folder = path.join(scratch, 'postfix');
+  const [etc, spool, data, mail] = ['etc', 'spool', 'data', 'mail'].map(name => path.join(folder, name)) as [
+    string,
+    string,
+    string,
+    string,
+  ];
+  const makeMail = (): void => {
+    rmSync(mail, { recursive: true, force: true });
+    mkdirSync(mail, { recursive: true });
+    run('chown', `${owner}:${owner}`, mail);
+  };
+  return {
+    name: 'postfix',
+    port,
+    promise: 'fsynced to the queue; then delivered, fsynced, to a Maildir',
+    available: () => existsSync(master) && process.getuid?.() === 0,
+    prepare() {
+      rmSync(folder, { recursive: true, force: true });
+      for (const name of [etc, spool, data]) mkdirSync(name, { recursive: true });
+      writeFileSync(path.join(etc, 'main.cf'), mainCf(etc, spool, data, mail));
+      writeFileSync(
+        path.join(etc, 'master.cf'),
+        `${[`127.0.0.1:${port} inet n - n - - smtpd`, ...services].join('\n')}\n`,
+      );
+      makeMail();
+      run('chown', 'postfix', data);
+      run('chmod', '755', scratch, folder, etc, spool);
+      run('postfix', '-c', etc, 'check');
+    },
+    reset() {
+      for (const queue of ['incoming', 'active', 'deferred', 'corrupt'])
+        run('find', path.join(spool, queue), '-type', 'f', '-delete');
+      makeMail();
+    },
+    async start() {
+      const daemon = await startDaemon(master, ['-c', etc, '-d'], {
+        logFile: path.join(folder, 'master.log'),
+        namespaced: true,
+      });
+      await waitForGreeting(port);
+      return daemon;
+    },
+    backlog: () =>
+      ['incoming', 'active', 'deferred'].reduce((sum, queue) => sum + countFiles(path.join(spool, queue)), 0),
+    delivered: () => (existsSync(path.join(mail, 'inbox/new')) ? readdirSync(path.join(mail, 'inbox/new')).length : 0),
+  };
+}
