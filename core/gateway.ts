@@ -5,30 +5,44 @@ import { hostname as machineName } from 'node:os';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { plugins as pluginTable } from '../plugins/index.ts';
-import type { Directory } from './accounts/directory.ts';
+import { authLimits } from './accounts/auth-limits.ts';
+import { openPasswords } from './accounts/passwords.ts';
 import { openUsers, type Users } from './accounts/users.ts';
+import { CloseStack } from './compose/close-stack.ts';
 import { type DemoUser, ensureDemoUsers, type ListenerAddress } from './compose/first-run.ts';
-import { listenerKey, type RunningListener, startListener } from './compose/listeners.ts';
+import { createListeners, type Listeners } from './compose/listeners.ts';
 import { createLocalTransport } from './compose/local-transport.ts';
 import { createMailboxLookup } from './compose/mailbox-lookup.ts';
 import { createPluginHost } from './compose/plugin-host.ts';
 import { createRouteLookup } from './compose/routes.ts';
+import { createSubmitter } from './compose/submitter.ts';
 import { createTransports } from './compose/transports.ts';
 import { readChain } from './config/chain-entry.ts';
 import { ConfigError, type ConfigProblem, type LoadedConfig } from './config/load.ts';
+import { nearest } from './config/nearest.ts';
 import type { DocumentedPlugin } from './config/render-docs.ts';
-import { controlSocketName, type ControlRequest } from './control/protocol.ts';
+import { type ControlRequest, controlSocketName } from './control/protocol.ts';
 import { startControlServer } from './control/server.ts';
+import { cidrSet } from './lib/cidr.ts';
 import type { Clock } from './lib/clock.ts';
+import { readMessage } from './mail/message.ts';
 import type { TraceRecord, TraceSink } from './mail/trace.ts';
-import { openMaildirStore } from './mailstore/maildir-store.ts';
-import { cidrSet } from './net/cidr.ts';
-import { createDns } from './net/dns.ts';
+import { createMaildirStore } from './mailstore/maildir-store.ts';
+import { createDns, systemServers } from './net/dns.ts';
 import { ensureSelfSigned, openTls, type Tls } from './net/tls.ts';
 import type { Chain } from './pipeline/chain.ts';
-import { loadChain } from './pipeline/load-chain.ts';
+import { ChainError, loadChain, validateChain } from './pipeline/load-chain.ts';
+import type { ChainEntry } from './pipeline/loaded-entry.ts';
+import { resolvePlugin } from './pipeline/resolve-plugin.ts';
+import { defaultBackoff } from './queue/backoff.ts';
+import { createDestinationHealth } from './queue/destination-health.ts';
+import type { QueuePolicy } from './queue/entry.ts';
+import { createScheduler } from './queue/scheduler.ts';
+import { createSettler } from './queue/settle.ts';
+import { openQueueStore } from './queue/store.ts';
 import type { RouteLookup } from './queue/transport.ts';
 import { openSqliteState } from './state/sqlite.ts';
+import type { State } from './state/state.ts';
 import { openTraceStore, type TraceStore } from './state/trace-store.ts';
 
 export interface GatewayDeps {
@@ -100,15 +114,28 @@ export async function checkConfig(config: LoadedConfig): Promise<{ readonly prob
   return { problems: [...problems, ...invalid], entries: entries.map(entry => entry.name) };
 }
 
+interface Accounts {
+  readonly users: Users;
+  close(): Promise<void>;
+}
+
+async function openAccountsOn(state: State, clock: Clock, log: Logger): Promise<Accounts> {
+  const passwords = openPasswords();
+  const users = await openUsers({ state, passwords, limits: authLimits({ clock }), clock, warn: (message, details) => log.warn(details, message) });
+  return { users, close: () => passwords.close() };
+}
+
 /** Accounts alone, for commands that need no running gateway. */
-export async function openAccounts(config: LoadedConfig, clock: Clock): Promise<{ readonly users: Users; close(): Promise<void> }> {
+export async function openAccounts(config: LoadedConfig, clock: Clock, log: Logger): Promise<Accounts> {
   const folder = dataFolder(config);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const state = await openSqliteState(path.join(folder, config.options.stores.state));
+  const stack = new CloseStack(log);
   try {
-    return { users: await openUsers({ state, clock }), close: () => state.close() };
+    const state = stack.add('state', await openSqliteState(path.join(folder, config.options.stores.state)));
+    const { users } = stack.add('accounts', await openAccountsOn(state, clock, log));
+    return { users, close: () => stack.closeAll() };
   } catch (error) {
-    await state.close();
+    await stack.closeAll();
     throw error;
   }
 }
@@ -162,78 +189,154 @@ async function openCertificates(config: LoadedConfig, folder: string, clock: Clo
   });
 }
 
+/** Maildir of an account: `%d` domain, `%n` local part, `%u` both. Neither may lead out of the folder. */
+export function maildirPath(template: string, folder: string, user: string): string {
+  const at = user.lastIndexOf('@');
+  const safe = (text: string): string => (text === '' || text === '.' || text === '..' ? `_${text}` : text.replace(/[/\0]/g, '_'));
+  const values: Readonly<Record<string, string>> = { '%d': safe(user.slice(at + 1)), '%n': safe(user.slice(0, at)), '%u': safe(user) };
+  return path.resolve(folder, template.replace(/%[dnu]/g, name => values[name] ?? name));
+}
+
 async function assemble(deps: GatewayDeps, folder: string, startedAt: number, stack: CloseStack): Promise<Gateway> {
   const { log, clock } = deps;
   const { options } = deps.config;
   const hostname = hostnameOf(deps.config);
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const spoolDir = path.join(folder, 'spool');
+  for (const name of [folder, spoolDir]) mkdirSync(name, { recursive: true, mode: 0o700 });
 
   const state = stack.add('state', await openSqliteState(path.join(folder, options.stores.state)));
   const traces = stack.add('traces', await openTraces(deps.config, clock, log));
-  const users = await openUsers({ state, clock });
-  const directory: Directory = users;
+  const { users } = stack.add('accounts', await openAccountsOn(state, clock, log));
   const demoUsers = await ensureDemoUsers(deps.config, folder, users);
-  const mail = stack.add('mail store', await openMaildirStore({ root: folder, path: options.stores.mail, hostname, clock, log, quotaBytes: options.stores.quota }));
-  const dns = createDns({ servers: options.dns.servers, timeoutMs: options.dns.timeout, clock });
+  const mail = stack.add(
+    'mail store',
+    createMaildirStore({ maildirOf: user => maildirPath(options.stores.mail, folder, user), openMessage: rope => readMessage(rope), host: hostname, clock }),
+  );
+  const dns = createDns({ servers: options.dns.servers.length > 0 ? options.dns.servers : await systemServers(), totalMs: options.dns.timeout, clock });
+  stack.add('dns', { close: async () => dns.close() });
   const tls = await openCertificates(deps.config, folder, clock, log);
-  const queuePolicy: QueuePolicy = {
+  const policy: QueuePolicy = {
+    ...defaultBackoff,
     lifetimeMs: options.queue.lifetime,
     delayWarningMs: options.queue.delayWarning,
     firstRetryMs: options.queue.firstRetry,
     maxRetryMs: options.queue.maxRetry,
   };
   const queueStore = await openQueueStore(state, path.join(folder, 'queue'));
-  const health = createDestinationHealth(queuePolicy);
+  const health = createDestinationHealth(policy);
 
   const generate = async (config: LoadedConfig): Promise<Generation> => {
     const { entries, problems } = await chainEntries(config);
     if (problems.length > 0) throw new ConfigError(problems);
-    const lookup = createMailboxLookup(directory, config.options.domains, config.options.recipientDelimiter);
+    const lookup = createMailboxLookup(users, config.options.domains, config.options.recipientDelimiter);
     const relayClients = cidrSet(config.options.relayNetworks);
     const hostFor = createPluginHost({
       hostname,
       log,
       clock,
       dns,
-      directory,
+      directory: users,
       lookup,
       isRelayClient: address => relayClients.has(address),
       dataFolder: folder,
       configFolder: config.folder,
-      submit: mail => submitter.submit(mail),
+      submit: message => submitter.submit(message),
     });
+    const transports = createTransports({ config, hostname, dns, clock, log, env: deps.env });
     const chain = await loadChain(entries, { clock, log, hostFor }).catch((error: unknown) => {
       if (!(error instanceof ChainError)) throw error;
-      throw new ConfigError(error.problems.map(problem => config.locate(problem.path, problem.message)), { cause: error });
+      throw new ConfigError(
+        error.problems.map(problem => config.locate(problem.path, problem.message)),
+        { cause: error },
+      );
     });
-    const transports = createTransports({ config, hostname, dns, clock, log, local: createLocalTransport(mail, lookup), env: deps.env });
-    return { config, chain, routes: createRouteLookup({ options: config.options, ...transports }) };
+    const local = createLocalTransport(mail, lookup, config.options.stores.quota);
+    return { config, chain, transports, routes: createRouteLookup({ options: config.options, local, ...transports }) };
   };
 
   let current = await generate(deps.config);
   stack.add('chain', { close: () => current.chain.close() });
-  const runner = createQueueRunner({ store: queueStore, routes: recipient => current.routes(recipient), health, policy: queuePolicy, clock, log });
-  const settler = createSettler({
-    store: queueStore,
-    routes: recipient => current.routes(recipient),
-    health,
-    policy: queuePolicy,
-    clock,
-    log,
-    directBudgetMs: options.queue.directBudget,
-    instance: `${process.pid}`,
-    wake: () => runner.wake(),
-  });
+  const routes: RouteLookup = recipient => current.routes(recipient);
   const traceSink: TraceSink = {
     record(trace) {
       traces.record(trace);
       deps.onTrace?.(trace);
     },
   };
-  const submitter = createSubmitter({ settler, clock, hostname, traceSink });
-
-  // Listeners last, so that the first client finds everything; the queue runner just before them.
+  const scheduler = createScheduler({ store: queueStore, routes, health, report, policy, clock, log, destinationConcurrency: options.queue.concurrency });
+  const settler = createSettler({
+    store: queueStore,
+    routes,
+    health,
+    policy,
+    clock,
+    log,
+    directBudgetMs: options.queue.directBudget,
+    instance: `${process.pid}`,
+    wake: destinations => scheduler.wake(destinations),
+  });
+  const submitter = createSubmitter({ settle: settler.settle, clock, hostname, traceSink });
   stack.add('settler', { close: () => settler.idle() });
-  await runner.start();
-  stack.add('queue runner', { close: () => runner.stop() });
+  scheduler.start();
+  stack.add('queue', { close: () => scheduler.stop() });
+
+  // Last, so that the first client finds everything.
+  const listeners = stack.add(
+    'listeners',
+    createListeners({ hostname, spoolDir, chain: () => current.chain, settle: settler.settle, trace: traceSink, directory: users, mail, tls, dns, log, clock }),
+  );
+  await listeners.apply(options);
+
+  let onStop: (() => void) | undefined;
+  const status = async (): Promise<GatewayStatus> => ({
+    version: deps.version,
+    hostname,
+    pid: process.pid,
+    uptimeMs: clock.now() - startedAt,
+    memoryBytes: process.memoryUsage.rss(),
+    configFile: current.config.file,
+    certificate: tls.certificates().map(describeCertificate).join('; '),
+    listeners: listeners.list(),
+    queue: await queueCounts(state),
+    chain: current.chain.describe(),
+    plugins: (await current.chain.status()).filter(plugin => Object.keys(plugin.values).length > 0),
+  });
+  const reload = async (load: () => LoadedConfig): Promise<void> => {
+    const next = await generate(load());
+    const previous = current;
+    try {
+      await listeners.apply(next.config.options);
+    } catch (error) {
+      await next.chain.close();
+      throw error;
+    }
+    current = next;
+    log.info({ event: 'reloaded', file: next.config.file }, 'configuration reloaded');
+    previous.chain.close().catch((error: unknown) => log.error({ err: error }, 'Old chain did not close'));
+  };
+  const control = await startControlServer(path.join(folder, controlSocketName), async (request: ControlRequest) => {
+    if (request.command === 'status') return status();
+    if (request.command === 'reload') return reload(() => loadConfig(current.config.file, process.cwd()));
+    if (request.command === 'stop') return onStop?.();
+    throw new Error(`Unknown command '${String(request.command)}'`);
+  });
+  stack.add('control socket', control);
+
+  let stopped: Promise<void> | undefined;
+  return {
+    listeners: () => listeners.list(),
+    ...(demoUsers === undefined ? {} : { demoUsers }),
+    selfSigned: tls.certificates().some(certificate => certificate.selfSigned),
+    users,
+    traces,
+    status,
+    reload,
+    onStopRequest(handler) {
+      onStop = handler;
+    },
+    stop() {
+      stopped ??= stack.closeAll();
+      return stopped;
+    },
+  };
 }

@@ -1,0 +1,161 @@
+// The ports of the configuration as running servers, one for each `listeners` entry. A reload keeps those that did not
+// change, so their sessions and their port stay; a changed one is closed, its sessions finish, and it is opened anew.
+import path from 'node:path';
+import type { Logger } from 'pino';
+import type { Directory } from '../accounts/directory.ts';
+import type { GatewayOptions, ListenerOptions } from '../config/gateway-options.ts';
+import type { Clock } from '../lib/clock.ts';
+import { randomId } from '../lib/random-id.ts';
+import type { TraceSink } from '../mail/trace.ts';
+import type { MailStore } from '../mailstore/mailbox.ts';
+import type { Tls } from '../net/tls.ts';
+import type { Chain } from '../pipeline/chain.ts';
+import type { Dns } from '../plugin/contract.ts';
+import type { Settle } from '../smtp/ports.ts';
+import { createSmtpServer } from '../smtp/server.ts';
+import type { ListenerAddress } from './first-run.ts';
+import { verifiedReverseName } from './reverse-name.ts';
+
+export interface ListenerParts {
+  readonly hostname: string;
+  readonly spoolDir: string;
+  readonly chain: () => Chain;
+  readonly settle: Settle;
+  readonly trace: TraceSink;
+  readonly directory: Directory;
+  readonly mail: MailStore;
+  readonly tls: Tls;
+  readonly dns: Dns;
+  readonly log: Logger;
+  readonly clock: Clock;
+}
+
+/** What all protocol servers have in common. */
+interface ProtocolServer {
+  listen(): Promise<void>;
+  readonly address: { readonly address: string; readonly port: number };
+  sessions(): number;
+  close(graceMs: number): Promise<void>;
+}
+
+export interface Listeners {
+  list(): readonly (ListenerAddress & { readonly sessions: number })[];
+  /** Opens, keeps and closes ports so that they are those of `options`. When one cannot be opened, those before stay. */
+  apply(options: GatewayOptions): Promise<void>;
+  close(): Promise<void>;
+}
+
+function smtpServer(listener: ListenerOptions & { readonly role: 'smtp' | 'submission' | 'lmtp' }, options: GatewayOptions, parts: ListenerParts): ProtocolServer {
+  const { limits } = listener;
+  const reverseName = verifiedReverseName(parts.dns);
+  return createSmtpServer({
+    listener: {
+      name: listener.name,
+      role: listener.role,
+      target: targetOf(listener),
+      tls: listener.tls,
+      allowPlaintextAuth: listener.allowPlaintextAuth,
+      ...(listener.banner === undefined ? {} : { banner: listener.banner }),
+      greetDelayMs: listener.greetDelay,
+      lineEnds: listener.lineEnds,
+      proxyProtocol: listener.proxyProtocol,
+      xclient: listener.xclient,
+      prdr: listener.prdr,
+      lookupReverseName: listener.lookupReverseName,
+      maxSize: options.message.maxSize,
+      spoolAbove: options.message.spoolAbove,
+      headerSize: options.message.headerSize,
+      limits: {
+        connections: limits.connections,
+        connectionsPerAddress: limits.connectionsPerAddress,
+        connectionsPerNetwork: limits.connections,
+        connectionRatePerMinute: limits.connectionRatePerMinute,
+        idleTimeoutMs: limits.idleTimeout,
+        sessionLifetimeMs: limits.sessionLifetime,
+        messagesPerSession: limits.messagesPerSession,
+        recipients: limits.recipients,
+        errors: limits.errors,
+        lineLength: limits.lineLength,
+      },
+    },
+    hostname: parts.hostname,
+    spoolDir: parts.spoolDir,
+    chain: parts.chain,
+    settle: parts.settle,
+    trace: parts.trace,
+    log: parts.log,
+    clock: parts.clock,
+    ids: { session: () => randomId(parts.clock.now()), message: () => randomId(parts.clock.now()) },
+    ...(listener.tls === 'none' ? {} : { tls: parts.tls }),
+    ...(listener.lookupReverseName ? { reverseName } : {}),
+  });
+}
+
+function createServer(listener: ListenerOptions, options: GatewayOptions, parts: ListenerParts): ProtocolServer {
+  const { role } = listener;
+  switch (role) {
+    case 'smtp':
+    case 'submission':
+    case 'lmtp':
+      return smtpServer({ ...listener, role }, options, parts);
+    default:
+      throw new Error(`Role '${role}' is not served yet`);
+  }
+}
+
+const targetOf = (listener: ListenerOptions) => (path.isAbsolute(listener.address) ? { path: listener.address } : { host: listener.address, port: listener.port });
+
+interface Running {
+  readonly listener: ListenerOptions;
+  /** All that makes the server what it is; a listener with the same key is kept by a reload. */
+  readonly key: string;
+  readonly server: ProtocolServer;
+}
+
+export function createListeners(parts: ListenerParts): Listeners {
+  let running: readonly Running[] = [];
+  let graceMs = 30_000;
+  const closing = new Set<Promise<void>>();
+
+  const retire = (entry: Running): Promise<void> => {
+    const closed = entry.server.close(graceMs).finally(() => closing.delete(closed));
+    closing.add(closed);
+    return closed;
+  };
+
+  return {
+    list: () =>
+      running.map(({ listener, server }) => ({
+        name: listener.name,
+        role: listener.role,
+        tls: listener.tls,
+        address: server.address.address,
+        port: server.address.port,
+        sessions: server.sessions(),
+      })),
+    async apply(options) {
+      graceMs = options.shutdownGrace;
+      const wanted = options.listeners.map(listener => ({ listener, key: JSON.stringify([listener, options.message]) }));
+      const kept = running.filter(entry => wanted.some(({ key }) => key === entry.key));
+      const retired = running.filter(entry => !kept.includes(entry));
+      // A changed listener gives its port back first; `close` frees it at once and lets the sessions finish.
+      for (const entry of retired) retire(entry).catch((error: unknown) => parts.log.error({ err: error, listener: entry.listener.name }, 'Listener did not close'));
+      const next: Running[] = [];
+      for (const { listener, key } of wanted) {
+        const old = kept.find(entry => entry.key === key && !next.includes(entry));
+        if (old) next.push(old);
+        else {
+          const server = createServer(listener, options, parts);
+          await server.listen();
+          next.push({ listener, key, server });
+        }
+        running = [...next, ...kept.filter(entry => !next.includes(entry))];
+      }
+      running = next;
+    },
+    async close() {
+      for (const entry of running) retire(entry).catch((error: unknown) => parts.log.error({ err: error, listener: entry.listener.name }, 'Listener did not close'));
+      await Promise.allSettled([...closing]);
+    },
+  };
+}
