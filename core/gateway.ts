@@ -10,15 +10,15 @@ import { openPasswords } from './accounts/passwords.ts';
 import { openUsers, type Users } from './accounts/users.ts';
 import { CloseStack } from './compose/close-stack.ts';
 import { type DemoUser, ensureDemoUsers, type ListenerAddress } from './compose/first-run.ts';
-import { createListeners, type Listeners } from './compose/listeners.ts';
+import { createListeners } from './compose/listeners.ts';
+import { withDeliverHook } from './compose/deliver-hook-transport.ts';
 import { createLocalTransport } from './compose/local-transport.ts';
 import { createMailboxLookup } from './compose/mailbox-lookup.ts';
 import { createPluginHost } from './compose/plugin-host.ts';
 import { createRouteLookup } from './compose/routes.ts';
 import { createSubmitter } from './compose/submitter.ts';
-import { createTransports } from './compose/transports.ts';
 import { readChain } from './config/chain-entry.ts';
-import { ConfigError, type ConfigProblem, type LoadedConfig } from './config/load.ts';
+import { ConfigError, type ConfigProblem, type LoadedConfig, loadConfig } from './config/load.ts';
 import { nearest } from './config/nearest.ts';
 import type { DocumentedPlugin } from './config/render-docs.ts';
 import { type ControlRequest, controlSocketName } from './control/protocol.ts';
@@ -29,7 +29,7 @@ import { readMessage } from './mail/message.ts';
 import type { TraceRecord, TraceSink } from './mail/trace.ts';
 import { createMaildirStore } from './mailstore/maildir-store.ts';
 import { createDns, systemServers } from './net/dns.ts';
-import { ensureSelfSigned, openTls, type Tls } from './net/tls.ts';
+import { type CertificateInfo, ensureSelfSigned, openTls, type Tls } from './net/tls.ts';
 import type { Chain } from './pipeline/chain.ts';
 import { ChainError, loadChain, validateChain } from './pipeline/load-chain.ts';
 import type { ChainEntry } from './pipeline/loaded-entry.ts';
@@ -65,7 +65,8 @@ export interface GatewayStatus {
   readonly configFile: string;
   readonly certificate: string;
   readonly listeners: readonly (ListenerAddress & { readonly sessions: number })[];
-  readonly queue: Readonly<Record<string, number>>;
+  /** Recipients in the queue. */
+  readonly queue: { readonly pending: number; readonly held: number };
   readonly chain: ReturnType<Chain['describe']>;
   readonly plugins: Awaited<ReturnType<Chain['status']>>;
 }
@@ -155,6 +156,15 @@ export async function openTraces(config: LoadedConfig, clock: Clock, log: Logger
   };
 }
 
+const describeCertificate = (certificate: CertificateInfo): string =>
+  `${certificate.names[0] ?? '?'}${certificate.selfSigned ? ' (self-signed)' : ''}, until ${new Date(certificate.notAfter).toISOString().slice(0, 10)}`;
+
+async function queueCounts(state: State): Promise<GatewayStatus['queue']> {
+  const rows = await state.query('SELECT state, count(*) AS n FROM queue_recipient GROUP BY state');
+  const count = (name: string): number => Number(rows.find(row => row['state'] === name)?.['n'] ?? 0);
+  return { pending: count('pending'), held: count('held') };
+}
+
 /** What one configuration gives; replaced as a whole by a reload. */
 interface Generation {
   readonly config: LoadedConfig;
@@ -242,7 +252,6 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       configFolder: config.folder,
       submit: message => submitter.submit(message),
     });
-    const transports = createTransports({ config, hostname, dns, clock, log, env: deps.env });
     const chain = await loadChain(entries, { clock, log, hostFor }).catch((error: unknown) => {
       if (!(error instanceof ChainError)) throw error;
       throw new ConfigError(
@@ -250,8 +259,8 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
         { cause: error },
       );
     });
-    const local = createLocalTransport(mail, lookup, config.options.stores.quota);
-    return { config, chain, transports, routes: createRouteLookup({ options: config.options, local, ...transports }) };
+    const local = withDeliverHook(createLocalTransport(mail, lookup, config.options.stores.quota), () => chain);
+    return { config, chain, routes: createRouteLookup({ domains: config.options.domains, local }) };
   };
 
   let current = await generate(deps.config);
@@ -263,7 +272,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       deps.onTrace?.(trace);
     },
   };
-  const scheduler = createScheduler({ store: queueStore, routes, health, report, policy, clock, log, destinationConcurrency: options.queue.concurrency });
+  const scheduler = createScheduler({ store: queueStore, routes, health, report: async () => undefined, policy, clock, log, destinationConcurrency: options.queue.concurrency });
   const settler = createSettler({
     store: queueStore,
     routes,
@@ -275,7 +284,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     instance: `${process.pid}`,
     wake: destinations => scheduler.wake(destinations),
   });
-  const submitter = createSubmitter({ settle: settler.settle, clock, hostname, traceSink });
+  const submitter = createSubmitter({ settle: settler.settle, clock, traceSink });
   stack.add('settler', { close: () => settler.idle() });
   scheduler.start();
   stack.add('queue', { close: () => scheduler.stop() });

@@ -6,12 +6,15 @@ import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { configCheck, configExplain, configReference, configShow } from './cli/config-command.ts';
 import { type CliContext, exitCodes, UsageError } from './cli/context.ts';
-import { packageVersion, reload, status, version } from './cli/gateway-commands.ts';
+import { reload, status, version } from './cli/gateway-commands.ts';
+import { packageVersion } from './cli/package-version.ts';
 import { start } from './cli/start-command.ts';
 import { trace } from './cli/trace-command.ts';
 import { userAdd, userList, userPasswd, userRemove } from './cli/user-command.ts';
 import { ConfigError } from './config/load.ts';
 import { byteSize } from './config/schema.ts';
+import { systemClock } from './lib/clock.ts';
+import { createLogger } from './log.ts';
 import { NotRunningError } from './control/client.ts';
 
 interface GlobalOptions {
@@ -35,6 +38,8 @@ function contextOf(options: GlobalOptions): CliContext {
     stdin: process.stdin,
     stdout: process.stdout,
     stderr: process.stderr,
+    clock: systemClock,
+    log: createLogger({ level: 'warn', format: 'pretty' }, process.stderr, false),
     configFile: findConfig(options.config),
     json: options.json === true,
     color: process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined,

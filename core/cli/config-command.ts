@@ -8,12 +8,12 @@ import { type CliContext, type ExitCode, exitCodes, print, UsageError } from './
 
 export async function configCheck(context: CliContext): Promise<ExitCode> {
   const config = loadConfig(context.configFile, context.workingFolder);
-  const { problems, hooks } = await checkConfig(config);
+  const { problems, entries } = await checkConfig(config);
   if (problems.length > 0) {
     print(context, { valid: false, problems }, () => problems.map(formatProblem).join('\n'));
     return exitCodes.config;
   }
-  print(context, { valid: true, hooks }, () => [`${config.file} is valid.`, '', 'Plugins per hook:', ...hooks.map(({ hook, plugins }) => `  ${hook.padEnd(8)} ${plugins.join(' → ') || '–'}`)].join('\n'));
+  print(context, { valid: true, chain: entries }, () => `${config.file} is valid.\nChain: ${entries.join(' → ')}`);
   return exitCodes.ok;
 }
 

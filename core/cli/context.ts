@@ -1,5 +1,7 @@
 // What a command is given instead of the process: commands never touch `process`, so tests run them in process.
 import type { Writable } from 'node:stream';
+import type { Logger } from 'pino';
+import type { Clock } from '../lib/clock.ts';
 
 /** Exit codes, after sysexits(3) where one fits. */
 export const exitCodes = {
@@ -21,6 +23,9 @@ export interface CliContext {
   readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean };
   readonly stdout: Writable & { readonly isTTY?: boolean };
   readonly stderr: Writable;
+  readonly clock: Clock;
+  /** Warnings of the parts that a command uses; goes to standard error. */
+  readonly log: Logger;
   /** Path of the configuration file: `--config`, POSTERN_CONFIG, `config/postern.yaml` here, or the one of the package. */
   readonly configFile: string;
   /** `--json`: for programs. */

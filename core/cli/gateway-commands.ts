@@ -1,11 +1,11 @@
 // postern status | reload | version
-import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { loadConfig } from '../config/load.ts';
 import { askGateway } from '../control/client.ts';
 import { controlSocketName } from '../control/protocol.ts';
 import { dataFolder, type GatewayStatus } from '../gateway.ts';
 import { type CliContext, type ExitCode, exitCodes, print } from './context.ts';
+import { packageVersion } from './package-version.ts';
 import { formatTable } from './table.ts';
 
 export function controlSocket(context: CliContext): string {
@@ -23,7 +23,7 @@ export async function status(context: CliContext): Promise<ExitCode> {
     return [
       `Postern ${value.version} on ${value.hostname}, process ${value.pid}, up ${Math.round(value.uptimeMs / 1000)} s, ${Math.round(value.memoryBytes / 1_048_576)} MiB`,
       `Configuration ${value.configFile}, certificate ${value.certificate}`,
-      `Queue: ${value.queue.waiting} waiting, ${value.queue.held} held`,
+      `Queue: ${value.queue.pending} recipients waiting, ${value.queue.held} held`,
       '',
       listeners,
       ...(plugins.length > 0 ? ['', 'Plugins:', ...plugins] : []),
@@ -36,15 +36,6 @@ export async function reload(context: CliContext): Promise<ExitCode> {
   const value = await askGateway(controlSocket(context), { command: 'reload' });
   print(context, value, () => 'Reloaded.');
   return exitCodes.ok;
-}
-
-/** Version of the package that this file is part of. */
-export function packageVersion(): string {
-  for (let folder = import.meta.dirname; ; folder = path.dirname(folder)) {
-    const file = path.join(folder, 'package.json');
-    if (existsSync(file)) return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
-    if (folder === path.dirname(folder)) return 'unknown';
-  }
 }
 
 export function version(context: CliContext): ExitCode {

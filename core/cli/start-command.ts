@@ -3,10 +3,10 @@ import path from 'node:path';
 import { demoLines } from '../compose/first-run.ts';
 import { loadConfig } from '../config/load.ts';
 import { startGateway } from '../gateway.ts';
-import { systemClock } from '../lib/clock.ts';
 import { createLogger } from '../log.ts';
 import { supervise } from '../supervisor.ts';
 import { type CliContext, type ExitCode, exitCodes } from './context.ts';
+import { packageVersion } from './package-version.ts';
 import { renderTrace } from './render-trace.ts';
 import { formatTable } from './table.ts';
 
@@ -39,8 +39,9 @@ async function runGateway(context: CliContext): Promise<ExitCode> {
   const gateway = await startGateway({
     config,
     log,
-    clock: systemClock,
+    clock: context.clock,
     env: context.env,
+    version: packageVersion(),
     ...(live ? { onTrace: trace => context.stdout.write(`${renderTrace(trace, context.color)}\n`) } : {}),
   });
   if (config.options.demo || context.stdout.isTTY) {

@@ -11,7 +11,7 @@ type Accounts = Awaited<ReturnType<typeof openAccounts>>['users'];
 
 async function withAccounts<T>(context: CliContext, work: (users: Accounts, config: LoadedConfig) => Promise<T>): Promise<T> {
   const config = loadConfig(context.configFile, context.workingFolder);
-  const accounts = await openAccounts(config);
+  const accounts = await openAccounts(config, context.clock, context.log);
   try {
     return await work(accounts.users, config);
   } finally {
@@ -54,7 +54,7 @@ export function userAdd(context: CliContext, name: string, options: UserAddOptio
     const address = addressIn(config, name);
     if ((await users.find(address)).kind === 'found') throw new UsageError(`User '${address}' exists already`, exitCodes.negative);
     const password = options.generate ? randomBytes(12).toString('base64url') : await readPassword(context);
-    await users.add({ name: address, password, ...(options.quota === undefined ? {} : { quotaBytes: options.quota }) });
+    await users.add(address, { password, ...(options.quota === undefined ? {} : { quotaBytes: options.quota }) });
     print(context, { name: address, ...(options.generate ? { password } : {}) }, () => `Added ${address}${options.generate ? ` with password ${password}` : ''}`);
     return exitCodes.ok;
   });
@@ -84,7 +84,8 @@ export function userPasswd(context: CliContext, name: string, options: { readonl
 export function userRemove(context: CliContext, name: string): Promise<ExitCode> {
   return withAccounts(context, async (users, config) => {
     const address = addressIn(config, name);
-    if (!(await users.remove(address))) throw new UsageError(`No user '${address}'`, exitCodes.negative);
+    if ((await users.find(address)).kind !== 'found') throw new UsageError(`No user '${address}'`, exitCodes.negative);
+    await users.remove(address);
     print(context, { name: address }, () => `Removed ${address}; the Maildir stays where it is`);
     return exitCodes.ok;
   });

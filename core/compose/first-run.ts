@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { LoadedConfig } from '../config/load.ts';
-import { writeFileDurably } from '../lib/atomic-file.ts';
+import { createDurableFiles } from '../lib/atomic-file.ts';
 
 export interface DemoUser {
   readonly name: string;
@@ -12,7 +12,7 @@ export interface DemoUser {
 }
 
 interface UserAdder {
-  add(user: { readonly name: string; readonly password: string }): Promise<unknown>;
+  add(name: string, user: { readonly password: string }): Promise<unknown>;
   find(name: string): Promise<{ readonly kind: string }>;
 }
 
@@ -25,8 +25,8 @@ export async function ensureDemoUsers(config: LoadedConfig, dataFolder: string, 
   const file = path.join(dataFolder, fileName);
   const known = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as DemoUser[]) : [];
   const demo = ['alice', 'bob'].map(local => known.find(user => user.name === `${local}@${domain}`) ?? { name: `${local}@${domain}`, password: randomBytes(9).toString('base64url') });
-  if (known.length === 0) await writeFileDurably(file, `${JSON.stringify(demo, null, 2)}\n`, { mode: 0o600 });
-  for (const user of demo) if ((await users.find(user.name)).kind === 'none') await users.add(user);
+  if (known.length === 0) await createDurableFiles().write(file, `${JSON.stringify(demo, null, 2)}\n`, { mode: 0o600 });
+  for (const user of demo) if ((await users.find(user.name)).kind === 'none') await users.add(user.name, { password: user.password });
   return demo;
 }
 

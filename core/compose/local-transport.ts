@@ -36,14 +36,17 @@ function withReturnPath(job: DeliveryJob): Rope {
   return { size: field.length + job.form.size, pieces: [field, ...job.form.pieces] };
 }
 
-export function createLocalTransport(store: MailStore, lookup: MailboxLookup): Transport {
+/** `defaultQuotaBytes`: for accounts without a quota of their own; 0 = none. */
+export function createLocalTransport(store: MailStore, lookup: MailboxLookup, defaultQuotaBytes: number): Transport {
   async function targetOf(recipient: Recipient): Promise<DeliveryOutcome | DeliveryTarget> {
     const found = await lookup.find(recipient.address);
     if (found.kind === 'none') return unknownUser;
     if (found.kind === 'unavailable') {
       return { kind: 'deferred', reply: { code: 451, enhanced: '4.3.0', text: 'Mailbox temporarily unavailable' }, why: found.why };
     }
-    return { user: (found.value as Account).name };
+    const account: Account = found.value;
+    const quotaBytes = account.quotaBytes ?? defaultQuotaBytes;
+    return { user: account.name, ...(quotaBytes > 0 ? { quotaBytes } : {}) };
   }
 
   return {

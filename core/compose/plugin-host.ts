@@ -25,8 +25,8 @@ function mailboxesOf(parts: HostParts): Mailboxes {
   return {
     domainKind: parts.lookup.domainKind,
     async exists(address) {
-      const parsed = parseMailbox(address, { smtputf8: true });
-      if (parsed.kind !== 'ok') return { kind: 'none' };
+      const parsed = parseMailbox(address);
+      if (parsed.kind !== 'address') return { kind: 'none' };
       const found = await parts.lookup.find(parsed.address);
       return found.kind === 'found' ? (found.value.disabled ? { kind: 'none' } : { kind: 'found' }) : found;
     },
