@@ -9,9 +9,9 @@ import { authLimits } from './accounts/auth-limits.ts';
 import { openPasswords } from './accounts/passwords.ts';
 import { openUsers, type Users } from './accounts/users.ts';
 import { CloseStack } from './compose/close-stack.ts';
+import { withDeliverHook } from './compose/deliver-hook-transport.ts';
 import { type DemoUser, ensureDemoUsers, type ListenerAddress } from './compose/first-run.ts';
 import { createListeners } from './compose/listeners.ts';
-import { withDeliverHook } from './compose/deliver-hook-transport.ts';
 import { createLocalTransport } from './compose/local-transport.ts';
 import { createMailboxLookup } from './compose/mailbox-lookup.ts';
 import { createPluginHost } from './compose/plugin-host.ts';
@@ -93,7 +93,9 @@ const hostnameOf = (config: LoadedConfig): string => config.options.hostname ?? 
 /** For the reference and `config explain`. */
 export const builtInPlugins = (): readonly DocumentedPlugin[] => Object.values(pluginTable);
 
-async function chainEntries(config: LoadedConfig): Promise<{ readonly entries: readonly ChainEntry[]; readonly problems: readonly ConfigProblem[] }> {
+async function chainEntries(
+  config: LoadedConfig,
+): Promise<{ readonly entries: readonly ChainEntry[]; readonly problems: readonly ConfigProblem[] }> {
   const read = readChain(config.options.chain);
   const problems = read.problems.map(problem => config.locate(problem.path, problem.message));
   const entries: ChainEntry[] = [];
@@ -109,7 +111,9 @@ async function chainEntries(config: LoadedConfig): Promise<{ readonly entries: r
 }
 
 /** Everything that can be said of a configuration without starting it: plugins, their options, their order. */
-export async function checkConfig(config: LoadedConfig): Promise<{ readonly problems: readonly ConfigProblem[]; readonly entries: readonly string[] }> {
+export async function checkConfig(
+  config: LoadedConfig,
+): Promise<{ readonly problems: readonly ConfigProblem[]; readonly entries: readonly string[] }> {
   const { entries, problems } = await chainEntries(config);
   const invalid = validateChain(entries).problems.map(problem => config.locate(problem.path, problem.message));
   return { problems: [...problems, ...invalid], entries: entries.map(entry => entry.name) };
@@ -122,7 +126,13 @@ interface Accounts {
 
 async function openAccountsOn(state: State, clock: Clock, log: Logger): Promise<Accounts> {
   const passwords = openPasswords();
-  const users = await openUsers({ state, passwords, limits: authLimits({ clock }), clock, warn: (message, details) => log.warn(details, message) });
+  const users = await openUsers({
+    state,
+    passwords,
+    limits: authLimits({ clock }),
+    clock,
+    warn: (message, details) => log.warn(details, message),
+  });
   return { users, close: () => passwords.close() };
 }
 
@@ -146,7 +156,12 @@ export async function openTraces(config: LoadedConfig, clock: Clock, log: Logger
   const folder = dataFolder(config);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const state = await openSqliteState(path.join(folder, 'trace.db'), { synchronous: 'normal' });
-  const store = await openTraceStore({ state, clock, retentionMs: config.options.stores.traceRetention, warn: (message, details) => log.warn(details, message) });
+  const store = await openTraceStore({
+    state,
+    clock,
+    retentionMs: config.options.stores.traceRetention,
+    warn: (message, details) => log.warn(details, message),
+  });
   return {
     ...store,
     async close() {
@@ -192,9 +207,11 @@ async function openCertificates(config: LoadedConfig, folder: string, clock: Clo
   }));
   const names = [hostnameOf(config), 'localhost', ...config.options.domains.map(domain => domain.name)];
   return openTls({
-    certificates: given.length > 0 ? given : [await ensureSelfSigned(path.join(folder, 'tls'), [...new Set(names)], clock)],
+    certificates:
+      given.length > 0 ? given : [await ensureSelfSigned(path.join(folder, 'tls'), [...new Set(names)], clock)],
     clock,
-    onReload: certificate => log.info({ certificate: certificate.files.cert, names: certificate.names }, 'Certificate reloaded'),
+    onReload: certificate =>
+      log.info({ certificate: certificate.files.cert, names: certificate.names }, 'Certificate reloaded'),
     onError: error => log.warn({ err: error }, 'Certificate not reloaded'),
   });
 }
@@ -202,9 +219,17 @@ async function openCertificates(config: LoadedConfig, folder: string, clock: Clo
 /** Maildir of an account: `%d` domain, `%n` local part, `%u` both. Neither may lead out of the folder. */
 export function maildirPath(template: string, folder: string, user: string): string {
   const at = user.lastIndexOf('@');
-  const safe = (text: string): string => (text === '' || text === '.' || text === '..' ? `_${text}` : text.replace(/[/\0]/g, '_'));
-  const values: Readonly<Record<string, string>> = { '%d': safe(user.slice(at + 1)), '%n': safe(user.slice(0, at)), '%u': safe(user) };
-  return path.resolve(folder, template.replace(/%[dnu]/g, name => values[name] ?? name));
+  const safe = (text: string): string =>
+    text === '' || text === '.' || text === '..' ? `_${text}` : text.replace(/[/\0]/g, '_');
+  const values: Readonly<Record<string, string>> = {
+    '%d': safe(user.slice(at + 1)),
+    '%n': safe(user.slice(0, at)),
+    '%u': safe(user),
+  };
+  return path.resolve(
+    folder,
+    template.replace(/%[dnu]/g, name => values[name] ?? name),
+  );
 }
 
 async function assemble(deps: GatewayDeps, folder: string, startedAt: number, stack: CloseStack): Promise<Gateway> {
@@ -220,9 +245,18 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   const demoUsers = await ensureDemoUsers(deps.config, folder, users);
   const mail = stack.add(
     'mail store',
-    createMaildirStore({ maildirOf: user => maildirPath(options.stores.mail, folder, user), openMessage: rope => readMessage(rope), host: hostname, clock }),
+    createMaildirStore({
+      maildirOf: user => maildirPath(options.stores.mail, folder, user),
+      openMessage: rope => readMessage(rope),
+      host: hostname,
+      clock,
+    }),
   );
-  const dns = createDns({ servers: options.dns.servers.length > 0 ? options.dns.servers : await systemServers(), totalMs: options.dns.timeout, clock });
+  const dns = createDns({
+    servers: options.dns.servers.length > 0 ? options.dns.servers : await systemServers(),
+    totalMs: options.dns.timeout,
+    clock,
+  });
   stack.add('dns', { close: async () => dns.close() });
   const tls = await openCertificates(deps.config, folder, clock, log);
   const policy: QueuePolicy = {
@@ -272,7 +306,16 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       deps.onTrace?.(trace);
     },
   };
-  const scheduler = createScheduler({ store: queueStore, routes, health, report: async () => undefined, policy, clock, log, destinationConcurrency: options.queue.concurrency });
+  const scheduler = createScheduler({
+    store: queueStore,
+    routes,
+    health,
+    report: async () => undefined,
+    policy,
+    clock,
+    log,
+    destinationConcurrency: options.queue.concurrency,
+  });
   const settler = createSettler({
     store: queueStore,
     routes,
@@ -292,7 +335,19 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   // Last, so that the first client finds everything.
   const listeners = stack.add(
     'listeners',
-    createListeners({ hostname, spoolDir, chain: () => current.chain, settle: settler.settle, trace: traceSink, directory: users, mail, tls, dns, log, clock }),
+    createListeners({
+      hostname,
+      spoolDir,
+      chain: () => current.chain,
+      settle: settler.settle,
+      trace: traceSink,
+      directory: users,
+      mail,
+      tls,
+      dns,
+      log,
+      clock,
+    }),
   );
   await listeners.apply(options);
 

@@ -4,8 +4,20 @@ import { styleText } from 'node:util';
 import pino, { type Logger } from 'pino';
 import type { GatewayOptions } from './config/gateway-options.ts';
 
-const levelNames: Readonly<Record<number, string>> = { 10: 'trace', 20: 'debug', 30: 'info', 40: 'warn', 50: 'error', 60: 'fatal' };
-const levelStyles: Readonly<Record<string, Parameters<typeof styleText>[0]>> = { warn: 'yellow', error: 'red', fatal: 'red', info: 'green' };
+const levelNames: Readonly<Record<number, string>> = {
+  10: 'trace',
+  20: 'debug',
+  30: 'info',
+  40: 'warn',
+  50: 'error',
+  60: 'fatal',
+};
+const levelStyles: Readonly<Record<string, Parameters<typeof styleText>[0]>> = {
+  warn: 'yellow',
+  error: 'red',
+  fatal: 'red',
+  info: 'green',
+};
 
 /** One JSON log line as a person reads it. A line that is no JSON is passed on as it is. */
 export function prettyLine(line: string, color: boolean): string {
@@ -17,7 +29,9 @@ export function prettyLine(line: string, color: boolean): string {
   }
   const { level, time, msg, pid: _pid, hostname: _hostname, err, ...rest } = entry;
   const name = levelNames[Number(level)] ?? String(level);
-  const fields = Object.entries(rest).map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
+  const fields = Object.entries(rest).map(
+    ([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
   const failure = err as { message?: string; stack?: string } | undefined;
   const style = levelStyles[name];
   const label = color && style !== undefined ? styleText(style, name) : name;
@@ -42,9 +56,14 @@ class PrettyStream extends Writable {
 /** Secrets that must not reach a log whatever logs them (invariant I8). */
 const redact = ['password', '*.password', 'credentials', '*.credentials'];
 
-export function createLogger(options: GatewayOptions['log'], out: Writable & { readonly isTTY?: boolean }, color: boolean): Logger {
+export function createLogger(
+  options: GatewayOptions['log'],
+  out: Writable & { readonly isTTY?: boolean },
+  color: boolean,
+): Logger {
   const settings = { level: options.level, base: null, redact };
-  if (options.file !== undefined) return pino(settings, pino.destination({ dest: options.file, mkdir: true, sync: true }));
+  if (options.file !== undefined)
+    return pino(settings, pino.destination({ dest: options.file, mkdir: true, sync: true }));
   const pretty = options.format === 'pretty' || (options.format === 'auto' && out.isTTY === true);
   return pino(settings, pretty ? new PrettyStream(out, color) : out);
 }

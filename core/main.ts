@@ -13,9 +13,9 @@ import { trace } from './cli/trace-command.ts';
 import { userAdd, userList, userPasswd, userRemove } from './cli/user-command.ts';
 import { ConfigError } from './config/load.ts';
 import { byteSize } from './config/schema.ts';
+import { NotRunningError } from './control/client.ts';
 import { systemClock } from './lib/clock.ts';
 import { createLogger } from './log.ts';
-import { NotRunningError } from './control/client.ts';
 
 interface GlobalOptions {
   readonly config?: string;
@@ -26,7 +26,10 @@ interface GlobalOptions {
 function findConfig(given: string | undefined): string {
   const named = given ?? process.env['POSTERN_CONFIG'];
   if (named !== undefined) return named;
-  const inPackage = [path.join(import.meta.dirname, '../config/postern.yaml'), path.join(import.meta.dirname, '../../config/postern.yaml')];
+  const inPackage = [
+    path.join(import.meta.dirname, '../config/postern.yaml'),
+    path.join(import.meta.dirname, '../../config/postern.yaml'),
+  ];
   const found = ['config/postern.yaml', '/etc/postern/postern.yaml', ...inPackage].find(file => existsSync(file));
   return found ?? 'config/postern.yaml';
 }
@@ -51,11 +54,17 @@ function contextOf(options: GlobalOptions): CliContext {
 
 const program = new Command('postern')
   .description('Mail filter gateway')
-  .option('-c, --config <file>', 'configuration file (default: $POSTERN_CONFIG, config/postern.yaml, /etc/postern/postern.yaml)')
+  .option(
+    '-c, --config <file>',
+    'configuration file (default: $POSTERN_CONFIG, config/postern.yaml, /etc/postern/postern.yaml)',
+  )
   .option('--json', 'print JSON for programs')
   .version(packageVersion(), '-V, --version')
   .showHelpAfterError('(postern --help lists the commands)')
-  .addHelpText('after', '\nExit codes: 0 done, 1 the answer is no, 64 usage, 69 the gateway is not running, 70 internal error, 78 configuration not valid.')
+  .addHelpText(
+    'after',
+    '\nExit codes: 0 done, 1 the answer is no, 64 usage, 69 the gateway is not running, 70 internal error, 78 configuration not valid.',
+  )
   .exitOverride();
 
 const context = (): CliContext => contextOf(program.opts<GlobalOptions>());
@@ -70,17 +79,41 @@ program
   .command('start')
   .description('start the gateway')
   .option('--worker', 'run in this process, without the supervisor that restarts it after a crash')
-  .action(run((ctx, options: { worker?: boolean }) => start(ctx, { ...options, program: { command: process.execPath, args: [...process.execArgv, fileURLToPath(import.meta.url)] } })));
-program.command('status').description('listeners, sessions, queue and plugins of the running gateway').action(run(status));
-program.command('reload').description('load the configuration anew; live sessions finish on the old one').action(run(reload));
-program.command('trace').argument('<id>', 'queue id, as in the 250 reply').description('what every plugin decided about a message, and why').action(run(trace));
+  .action(
+    run((ctx, options: { worker?: boolean }) =>
+      start(ctx, {
+        ...options,
+        program: { command: process.execPath, args: [...process.execArgv, fileURLToPath(import.meta.url)] },
+      }),
+    ),
+  );
+program
+  .command('status')
+  .description('listeners, sessions, queue and plugins of the running gateway')
+  .action(run(status));
+program
+  .command('reload')
+  .description('load the configuration anew; live sessions finish on the old one')
+  .action(run(reload));
+program
+  .command('trace')
+  .argument('<id>', 'queue id, as in the 250 reply')
+  .description('what every plugin decided about a message, and why')
+  .action(run(trace));
 program.command('version').description('versions of Postern and Node.js').action(run(version));
 
 const config = program.command('config').description('check, show and explain the configuration');
 config.command('check').description('validate the file, the plugins and their options').action(run(configCheck));
 config.command('show').description('the configuration as it is understood, with all defaults').action(run(configShow));
-config.command('explain').argument('<key>', 'such as listeners.port, or chain.dnsbl.lists').description('what a key means').action(run(configExplain));
-config.command('reference').description('all keys as Markdown, with --json as JSON Schema').action(run(configReference));
+config
+  .command('explain')
+  .argument('<key>', 'such as listeners.port, or chain.dnsbl.lists')
+  .description('what a key means')
+  .action(run(configExplain));
+config
+  .command('reference')
+  .description('all keys as Markdown, with --json as JSON Schema')
+  .action(run(configReference));
 
 const user = program.command('user').description('mailbox users');
 user
@@ -91,7 +124,12 @@ user
   .option('--quota <size>', 'such as 2GiB', sizeOption)
   .action(run(userAdd));
 user.command('list').description('all users').action(run(userList));
-user.command('passwd').argument('<address>').option('--generate', 'make a password and print it').description('change a password').action(run(userPasswd));
+user
+  .command('passwd')
+  .argument('<address>')
+  .option('--generate', 'make a password and print it')
+  .description('change a password')
+  .action(run(userPasswd));
 user.command('remove').argument('<address>').description('remove a user; the Maildir stays').action(run(userRemove));
 
 /** What went wrong, for the user, and the exit code for scripts. */

@@ -42,12 +42,18 @@ export function supervise(options: SupervisorOptions): Promise<number> {
       child = spawn(options.command, options.args, { stdio: 'inherit', env: options.env });
       child.once('error', error => options.warn(`Cannot start the gateway: ${error.message}`));
       child.once('close', (code, signal) => {
-        if (stopping || (code !== null && finalCodes.has(code)) || (code !== null && Date.now() - startedAt < 2000 && pauseMs === firstPauseMs)) {
+        if (
+          stopping ||
+          (code !== null && finalCodes.has(code)) ||
+          (code !== null && Date.now() - startedAt < 2000 && pauseMs === firstPauseMs)
+        ) {
           resolve(code ?? 1);
           return;
         }
         if (Date.now() - startedAt > wellAfterMs) pauseMs = firstPauseMs;
-        options.warn(`The gateway ended unexpectedly (${signal ?? `code ${code}`}); starting it again in ${pauseMs} ms`);
+        options.warn(
+          `The gateway ended unexpectedly (${signal ?? `code ${code}`}); starting it again in ${pauseMs} ms`,
+        );
         restart = setTimeout(run, pauseMs);
         pauseMs = Math.min(longestPauseMs, pauseMs * 2);
       });

@@ -1,8 +1,8 @@
 // postern config check | show | explain KEY | reference
 import { parseDocument } from 'yaml';
 import { formatProblem, loadConfig } from '../config/load.ts';
-import { documentAll, explainKey, renderJsonSchema, renderReference } from '../config/render-docs.ts';
 import { nearest } from '../config/nearest.ts';
+import { documentAll, explainKey, renderJsonSchema, renderReference } from '../config/render-docs.ts';
 import { builtInPlugins, checkConfig } from '../gateway.ts';
 import { type CliContext, type ExitCode, exitCodes, print, UsageError } from './context.ts';
 
@@ -30,11 +30,22 @@ export function configShow(context: CliContext): ExitCode {
 export function configExplain(context: CliContext, key: string): ExitCode {
   const found = explainKey(key, builtInPlugins());
   if (found.length === 0) {
-    const near = nearest(key, documentAll(builtInPlugins()).flatMap(entry => [entry.key.replaceAll('[]', ''), entry.key.split('.').at(-1) ?? '']));
+    const near = nearest(
+      key,
+      documentAll(builtInPlugins()).flatMap(entry => [
+        entry.key.replaceAll('[]', ''),
+        entry.key.split('.').at(-1) ?? '',
+      ]),
+    );
     throw new UsageError(`Unknown key '${key}'${near ? `, did you mean '${near}'?` : ''}`, exitCodes.negative);
   }
   print(context, found, () =>
-    found.map(entry => `${entry.key}\n  ${entry.doc}\n  type: ${entry.type.replaceAll('\\|', '|').replaceAll('`', '')}\n  ${entry.required ? 'required' : `default: ${entry.default ?? 'none'}`}`).join('\n\n'),
+    found
+      .map(
+        entry =>
+          `${entry.key}\n  ${entry.doc}\n  type: ${entry.type.replaceAll('\\|', '|').replaceAll('`', '')}\n  ${entry.required ? 'required' : `default: ${entry.default ?? 'none'}`}`,
+      )
+      .join('\n\n'),
   );
   return exitCodes.ok;
 }

@@ -37,7 +37,9 @@ export interface CliContext {
 
 /** Prints `value` as JSON or, for people, the text that `human` makes of it. */
 export function print(context: CliContext, value: unknown, human: () => string): void {
-  const text = context.json ? JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? Number(item) : item), 2) : human();
+  const text = context.json
+    ? JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? Number(item) : item), 2)
+    : human();
   context.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
 }
 

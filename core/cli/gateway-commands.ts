@@ -17,7 +17,13 @@ export async function status(context: CliContext): Promise<ExitCode> {
   print(context, value, () => {
     const listeners = formatTable(
       ['LISTENER', 'ROLE', 'ADDRESS', 'TLS', 'SESSIONS'],
-      value.listeners.map(listener => [listener.name, listener.role, `${listener.address}:${listener.port}`, listener.tls, String(listener.sessions)]),
+      value.listeners.map(listener => [
+        listener.name,
+        listener.role,
+        `${listener.address}:${listener.port}`,
+        listener.tls,
+        String(listener.sessions),
+      ]),
     );
     const plugins = value.plugins.map(plugin => `  ${plugin.name}: ${JSON.stringify(plugin.values)}`);
     return [

@@ -48,10 +48,19 @@ async function runGateway(context: CliContext): Promise<ExitCode> {
     const listeners = gateway.listeners();
     const lines = [
       '',
-      formatTable(['LISTENER', 'ROLE', 'ADDRESS', 'TLS'], listeners.map(listener => [listener.name, listener.role, `${listener.address}:${listener.port}`, listener.tls])),
+      formatTable(
+        ['LISTENER', 'ROLE', 'ADDRESS', 'TLS'],
+        listeners.map(listener => [listener.name, listener.role, `${listener.address}:${listener.port}`, listener.tls]),
+      ),
       '',
-      ...(gateway.selfSigned ? ['The certificate is self-signed (made at the first start): clients will ask whether to trust it.', ''] : []),
-      ...demoLines(listeners, gateway.demoUsers ?? [], `npx postern${path.basename(context.configFile) === 'postern.yaml' ? '' : ` --config ${context.configFile}`}`),
+      ...(gateway.selfSigned
+        ? ['The certificate is self-signed (made at the first start): clients will ask whether to trust it.', '']
+        : []),
+      ...demoLines(
+        listeners,
+        gateway.demoUsers ?? [],
+        `npx postern${path.basename(context.configFile) === 'postern.yaml' ? '' : ` --config ${context.configFile}`}`,
+      ),
       '',
       'Each message shows here what every plugin decided about it. Ctrl-C stops.',
     ];
@@ -61,7 +70,9 @@ async function runGateway(context: CliContext): Promise<ExitCode> {
   return new Promise((resolve, reject) => {
     context.onSignal(signal => {
       if (signal === 'SIGHUP') {
-        gateway.reload(() => loadConfig(context.configFile, context.workingFolder)).catch((error: unknown) => log.error({ err: error }, 'Reload failed; the running configuration stays'));
+        gateway
+          .reload(() => loadConfig(context.configFile, context.workingFolder))
+          .catch((error: unknown) => log.error({ err: error }, 'Reload failed; the running configuration stays'));
         return;
       }
       stopping ??= gateway.stop();

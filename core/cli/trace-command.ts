@@ -9,7 +9,15 @@ export async function trace(context: CliContext, id: string): Promise<ExitCode> 
   try {
     const found = await traces.find(id);
     if (!found) throw new UsageError(`No trace of '${id}'`, exitCodes.negative);
-    print(context, found, () => [renderTrace(found.record, context.color), ...found.events.map(event => `  ${new Date(event.at).toISOString()} ${event.address}: ${event.outcome}${event.detail ? ` (${event.detail})` : ''}`)].join('\n'));
+    print(context, found, () =>
+      [
+        renderTrace(found.record, context.color),
+        ...found.events.map(
+          event =>
+            `  ${new Date(event.at).toISOString()} ${event.address}: ${event.outcome}${event.detail ? ` (${event.detail})` : ''}`,
+        ),
+      ].join('\n'),
+    );
     return exitCodes.ok;
   } finally {
     await traces.close();

@@ -9,7 +9,10 @@ import { formatTable } from './table.ts';
 
 type Accounts = Awaited<ReturnType<typeof openAccounts>>['users'];
 
-async function withAccounts<T>(context: CliContext, work: (users: Accounts, config: LoadedConfig) => Promise<T>): Promise<T> {
+async function withAccounts<T>(
+  context: CliContext,
+  work: (users: Accounts, config: LoadedConfig) => Promise<T>,
+): Promise<T> {
   const config = loadConfig(context.configFile, context.workingFolder);
   const accounts = await openAccounts(config, context.clock, context.log);
   try {
@@ -39,7 +42,8 @@ function addressIn(config: LoadedConfig, name: string): string {
     if (domains.length === 1 && domains[0] !== undefined) return `${address}@${domains[0]}`;
     throw new UsageError(`'${name}' needs a domain: one of ${domains.join(', ') || '(no domain is configured)'}`);
   }
-  if (at === 0 || !domains.includes(address.slice(at + 1))) throw new UsageError(`Domain of '${name}' is not served here: configured are ${domains.join(', ') || 'none'}`);
+  if (at === 0 || !domains.includes(address.slice(at + 1)))
+    throw new UsageError(`Domain of '${name}' is not served here: configured are ${domains.join(', ') || 'none'}`);
   return address;
 }
 
@@ -52,10 +56,15 @@ export interface UserAddOptions {
 export function userAdd(context: CliContext, name: string, options: UserAddOptions): Promise<ExitCode> {
   return withAccounts(context, async (users, config) => {
     const address = addressIn(config, name);
-    if ((await users.find(address)).kind === 'found') throw new UsageError(`User '${address}' exists already`, exitCodes.negative);
+    if ((await users.find(address)).kind === 'found')
+      throw new UsageError(`User '${address}' exists already`, exitCodes.negative);
     const password = options.generate ? randomBytes(12).toString('base64url') : await readPassword(context);
     await users.add(address, { password, ...(options.quota === undefined ? {} : { quotaBytes: options.quota }) });
-    print(context, { name: address, ...(options.generate ? { password } : {}) }, () => `Added ${address}${options.generate ? ` with password ${password}` : ''}`);
+    print(
+      context,
+      { name: address, ...(options.generate ? { password } : {}) },
+      () => `Added ${address}${options.generate ? ` with password ${password}` : ''}`,
+    );
     return exitCodes.ok;
   });
 }
@@ -64,19 +73,36 @@ export function userList(context: CliContext): Promise<ExitCode> {
   return withAccounts(context, async users => {
     const list = await users.list();
     print(context, list, () =>
-      list.length === 0 ? 'No users.' : formatTable(['USER', 'QUOTA', 'STATE'], list.map(user => [user.name, user.quotaBytes === undefined ? '-' : String(user.quotaBytes), user.disabled ? 'disabled' : 'active'])),
+      list.length === 0
+        ? 'No users.'
+        : formatTable(
+            ['USER', 'QUOTA', 'STATE'],
+            list.map(user => [
+              user.name,
+              user.quotaBytes === undefined ? '-' : String(user.quotaBytes),
+              user.disabled ? 'disabled' : 'active',
+            ]),
+          ),
     );
     return exitCodes.ok;
   });
 }
 
-export function userPasswd(context: CliContext, name: string, options: { readonly generate?: boolean }): Promise<ExitCode> {
+export function userPasswd(
+  context: CliContext,
+  name: string,
+  options: { readonly generate?: boolean },
+): Promise<ExitCode> {
   return withAccounts(context, async (users, config) => {
     const address = addressIn(config, name);
     if ((await users.find(address)).kind !== 'found') throw new UsageError(`No user '${address}'`, exitCodes.negative);
     const password = options.generate ? randomBytes(12).toString('base64url') : await readPassword(context);
     await users.setPassword(address, password);
-    print(context, { name: address, ...(options.generate ? { password } : {}) }, () => `Changed the password of ${address}${options.generate ? ` to ${password}` : ''}`);
+    print(
+      context,
+      { name: address, ...(options.generate ? { password } : {}) },
+      () => `Changed the password of ${address}${options.generate ? ` to ${password}` : ''}`,
+    );
     return exitCodes.ok;
   });
 }

@@ -14,7 +14,11 @@ function sessionOf(job: DeliveryJob): Session {
     listener: 'queue',
     role: 'smtp',
     local: { address: '', port: 0 },
-    remote: { address: client?.address ?? '', port: client?.port ?? 0, ...(client?.name === undefined ? {} : { name: client.name }) },
+    remote: {
+      address: client?.address ?? '',
+      port: client?.port ?? 0,
+      ...(client?.name === undefined ? {} : { name: client.name }),
+    },
   };
 }
 
@@ -49,7 +53,9 @@ export function withDeliverHook(transport: Transport, chain: () => Chain): Trans
       const asked = await Promise.all(recipients.map(recipient => current.deliver(request, recipient)));
       const rest = recipients.filter((_, index) => asked[index]?.outcome.kind === 'route');
       const routed = rest.length > 0 ? await transport.deliver(job, rest, signal) : [];
-      const byRecipient = new Map<Recipient, DeliveryOutcome | undefined>(rest.map((recipient, index) => [recipient, routed[index]]));
+      const byRecipient = new Map<Recipient, DeliveryOutcome | undefined>(
+        rest.map((recipient, index) => [recipient, routed[index]]),
+      );
       return recipients.map((recipient, index) => {
         const outcome = asked[index]?.outcome;
         if (outcome !== undefined && outcome.kind !== 'route') return outcomeOf(outcome);

@@ -45,7 +45,11 @@ export interface Listeners {
   close(): Promise<void>;
 }
 
-function smtpServer(listener: ListenerOptions & { readonly role: 'smtp' | 'submission' | 'lmtp' }, options: GatewayOptions, parts: ListenerParts): ProtocolServer {
+function smtpServer(
+  listener: ListenerOptions & { readonly role: 'smtp' | 'submission' | 'lmtp' },
+  options: GatewayOptions,
+  parts: ListenerParts,
+): ProtocolServer {
   const { limits } = listener;
   const reverseName = verifiedReverseName(parts.dns);
   return createSmtpServer({
@@ -103,7 +107,8 @@ function createServer(listener: ListenerOptions, options: GatewayOptions, parts:
   }
 }
 
-const targetOf = (listener: ListenerOptions) => (path.isAbsolute(listener.address) ? { path: listener.address } : { host: listener.address, port: listener.port });
+const targetOf = (listener: ListenerOptions) =>
+  path.isAbsolute(listener.address) ? { path: listener.address } : { host: listener.address, port: listener.port };
 
 interface Running {
   readonly listener: ListenerOptions;
@@ -135,11 +140,17 @@ export function createListeners(parts: ListenerParts): Listeners {
       })),
     async apply(options) {
       graceMs = options.shutdownGrace;
-      const wanted = options.listeners.map(listener => ({ listener, key: JSON.stringify([listener, options.message]) }));
+      const wanted = options.listeners.map(listener => ({
+        listener,
+        key: JSON.stringify([listener, options.message]),
+      }));
       const kept = running.filter(entry => wanted.some(({ key }) => key === entry.key));
       const retired = running.filter(entry => !kept.includes(entry));
       // A changed listener gives its port back first; `close` frees it at once and lets the sessions finish.
-      for (const entry of retired) retire(entry).catch((error: unknown) => parts.log.error({ err: error, listener: entry.listener.name }, 'Listener did not close'));
+      for (const entry of retired)
+        retire(entry).catch((error: unknown) =>
+          parts.log.error({ err: error, listener: entry.listener.name }, 'Listener did not close'),
+        );
       const next: Running[] = [];
       for (const { listener, key } of wanted) {
         const old = kept.find(entry => entry.key === key && !next.includes(entry));
@@ -154,7 +165,10 @@ export function createListeners(parts: ListenerParts): Listeners {
       running = next;
     },
     async close() {
-      for (const entry of running) retire(entry).catch((error: unknown) => parts.log.error({ err: error, listener: entry.listener.name }, 'Listener did not close'));
+      for (const entry of running)
+        retire(entry).catch((error: unknown) =>
+          parts.log.error({ err: error, listener: entry.listener.name }, 'Listener did not close'),
+        );
       await Promise.allSettled([...closing]);
     },
   };

@@ -22,11 +22,17 @@ function outcomeOf(result: DeliveryResult): DeliveryOutcome {
     case 'tempfail':
       return {
         kind: 'deferred',
-        reply: result.full ? { code: 452, enhanced: '4.3.1', text: 'Insufficient system storage' } : { code: 451, enhanced: '4.3.0', text: 'Mailbox temporarily unavailable' },
+        reply: result.full
+          ? { code: 452, enhanced: '4.3.1', text: 'Insufficient system storage' }
+          : { code: 451, enhanced: '4.3.0', text: 'Mailbox temporarily unavailable' },
         why: result.why,
       };
     case 'nomailbox':
-      return { kind: 'deferred', reply: { code: 451, enhanced: '4.2.0', text: 'Mailbox temporarily unavailable' }, why: result.why };
+      return {
+        kind: 'deferred',
+        reply: { code: 451, enhanced: '4.2.0', text: 'Mailbox temporarily unavailable' },
+        why: result.why,
+      };
   }
 }
 
@@ -42,7 +48,11 @@ export function createLocalTransport(store: MailStore, lookup: MailboxLookup, de
     const found = await lookup.find(recipient.address);
     if (found.kind === 'none') return unknownUser;
     if (found.kind === 'unavailable') {
-      return { kind: 'deferred', reply: { code: 451, enhanced: '4.3.0', text: 'Mailbox temporarily unavailable' }, why: found.why };
+      return {
+        kind: 'deferred',
+        reply: { code: 451, enhanced: '4.3.0', text: 'Mailbox temporarily unavailable' },
+        why: found.why,
+      };
     }
     const account: Account = found.value;
     const quotaBytes = account.quotaBytes ?? defaultQuotaBytes;
@@ -61,7 +71,13 @@ export function createLocalTransport(store: MailStore, lookup: MailboxLookup, de
       return plans.map(plan => {
         if (!('user' in plan)) return plan;
         const result = outcomes.get(plan.user);
-        return result ? outcomeOf(result) : { kind: 'deferred', reply: { code: 451, enhanced: '4.3.0', text: 'Mailbox temporarily unavailable' }, why: 'The store gave no result' };
+        return result
+          ? outcomeOf(result)
+          : {
+              kind: 'deferred',
+              reply: { code: 451, enhanced: '4.3.0', text: 'Mailbox temporarily unavailable' },
+              why: 'The store gave no result',
+            };
       });
     },
   };

@@ -16,13 +16,18 @@ export function userPart(local: string, delimiter: string): string {
   return at < 0 ? local : local.slice(0, at);
 }
 
-export function createMailboxLookup(directory: Directory, domains: readonly DomainOptions[], delimiter: string): MailboxLookup {
+export function createMailboxLookup(
+  directory: Directory,
+  domains: readonly DomainOptions[],
+  delimiter: string,
+): MailboxLookup {
   const kinds = new Map(domains.map(domain => [domain.name, domain.kind]));
   const localDomains = domains.filter(domain => domain.kind === 'local').map(domain => domain.name);
 
   /** RFC 5321 §4.1.2: a receiver should not depend on the case of local parts; account names are lower case. */
   async function findExact(local: string, domain: string): Promise<Lookup<Account>> {
-    const names = kinds.get(domain) === 'local' ? [domain, ...localDomains.filter(other => other !== domain)] : [domain];
+    const names =
+      kinds.get(domain) === 'local' ? [domain, ...localDomains.filter(other => other !== domain)] : [domain];
     for (const name of names) {
       const found = await directory.find(`${local.toLowerCase()}@${name}`);
       if (found.kind !== 'none') return found;

@@ -31,7 +31,10 @@ function mailboxesOf(parts: HostParts): Mailboxes {
       return found.kind === 'found' ? (found.value.disabled ? { kind: 'none' } : { kind: 'found' }) : found;
     },
     async authenticate(credentials, remoteAddress) {
-      const result = await parts.directory.authenticate(credentials.username, credentials.password, { address: remoteAddress, service: 'smtp' });
+      const result = await parts.directory.authenticate(credentials.username, credentials.password, {
+        address: remoteAddress,
+        service: 'smtp',
+      });
       return result.kind === 'ok' ? { kind: 'ok', name: result.account.name } : result;
     },
   };

@@ -8,7 +8,8 @@ export function verifiedReverseName(dns: Dns): (address: string) => Promise<stri
     if (names.kind !== 'found') return undefined;
     for (const name of names.records.slice(0, 5)) {
       const forward = await (address.includes(':') ? dns.aaaa(name) : dns.a(name));
-      if (forward.kind === 'found' && forward.records.some(record => unmapAddress(record) === unmapAddress(address))) return name;
+      if (forward.kind === 'found' && forward.records.some(record => unmapAddress(record) === unmapAddress(address)))
+        return name;
     }
     return undefined;
   };

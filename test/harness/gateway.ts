@@ -46,7 +46,10 @@ chain: [auth, limits, relay-policy, aliases, recipients, rfc822]
 export async function startTestGateway(options: TestGatewayOptions): Promise<TestGateway> {
   mkdirSync(options.folder, { recursive: true });
   const file = path.join(options.folder, 'postern.yaml');
-  writeFileSync(file, `dataDir: data\n${options.yaml ?? defaultYaml}\nlisteners:${options.listeners ?? allListeners}\n`);
+  writeFileSync(
+    file,
+    `dataDir: data\n${options.yaml ?? defaultYaml}\nlisteners:${options.listeners ?? allListeners}\n`,
+  );
   const traces: TraceRecord[] = [];
   const gateway = await startGateway({
     config: loadConfig(file, options.folder),
