@@ -77,7 +77,8 @@ function addrSpec(tokens: readonly Token[]): { readonly mailbox: string; readonl
   const words = tokens.filter(token => token.kind !== 'comment');
   const at = words.findLastIndex(token => token.kind === 'special' && token.text === '@');
   if (at < 0) return { mailbox: joined(words, ' '), host: missing };
-  return { mailbox: joined(words.slice(0, at)), host: joined(words.slice(at + 1)) };
+  // RFC 5322 §4.4, obs-local-part: white space around dots is none of the name's.
+  return { mailbox: joined(words.slice(0, at), ' ').replace(/ ?\. ?/g, '.'), host: joined(words.slice(at + 1)) };
 }
 
 /** nstring, but NIL would make it a group: an address without a domain gets an empty one. */

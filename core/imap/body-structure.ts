@@ -75,12 +75,13 @@ type Params = readonly (readonly [name: string, value: string])[];
 
 /**
  * The parameters as they stand in the message, neither joined nor decoded: `filename*0*` is the client's to read
- * (RFC 2231 §3), and octets stay octets. A text part without charset is us-ascii (RFC 2045 §5.2).
+ * (RFC 2231 §3), and octets stay octets. A text part without charset is us-ascii (RFC 2046 §4.1.2).
  */
 function typeParams({ headers, contentType }: MimePart): Params {
   const written = fieldText(headers, 'Content-Type');
   const params = written === undefined || contentTypeIsImplied(headers, contentType) ? [] : splitValue(written).params;
-  return params.length === 0 && contentType.type === 'text' ? [['charset', 'us-ascii']] : params;
+  const needsCharset = contentType.type === 'text' && !params.some(([name]) => name.startsWith('charset'));
+  return needsCharset ? [...params, ['charset', 'us-ascii']] : params;
 }
 
 /** The tree says text/plain for what it could not read; then the parameters mean nothing. */

@@ -56,7 +56,9 @@ export async function startImap(options: FixtureOptions = {}): Promise<ImapFixtu
     openMessage: rope => readMessage(rope),
     clock,
   });
-  const files = options.withTls ? await ensureSelfSigned(path.join(folder, 'tls'), ['localhost'], systemClock) : undefined;
+  const files = options.withTls
+    ? await ensureSelfSigned(path.join(folder, 'tls'), ['localhost'], systemClock)
+    : undefined;
   const server = createImapServer({
     listener: {
       name: 'imap',
