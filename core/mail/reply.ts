@@ -14,3 +14,41 @@ export interface Reply<C extends 2 | 4 | 5 = 2 | 4 | 5> {
   /** Hang up after replying. */
   readonly close?: boolean;
 }
+
+/** The class comes from the enhanced code: `reply(451, '4.3.0', 'Try again later')` is a `Reply<4>`. */
+export const reply = <C extends 2 | 4 | 5>(
+  code: Code[C],
+  enhanced: `${C}.${number}.${number}`,
+  text: string,
+): Reply<C> => ({ code, enhanced, text });
+
+/** The same reply, after which the connection is closed. */
+export const closing = <C extends 2 | 4 | 5>(given: Reply<C>): Reply<C> => ({ ...given, close: true });
+
+// Those that several parts need in the same words.
+export const replies = {
+  /** RFC 5321 §4.2.2, whole service; hangs up. */
+  shuttingDown: closing(reply(421, '4.3.2', 'Service closing, try again later')),
+  tryLater: reply(451, '4.3.0', 'Temporary failure, try again later'),
+  noSpace: reply(452, '4.3.1', 'Insufficient system storage, try again later'),
+  noSuchUser: reply(550, '5.1.1', 'No such user here'),
+  relayDenied: reply(550, '5.7.1', 'Relaying denied'),
+} as const;
+
+// RFC 5321 §4.5.3.1.5: 512 octets with code and line end; enhanced codes take up to 10 of them.
+const maxTextBytes = 490;
+
+/** What may stand on one line of a reply (RFC 5321 §4.2: printable ASCII and tab). */
+const cleanLine = (text: string): string => text.replace(/[^\x09\x20-\x7e]/g, '?').slice(0, maxTextBytes);
+
+/** Lines of a reply with CRLF; `prefix` (an enhanced code) is repeated on each (RFC 2034 §4). At least one line. */
+export function formatLines(code: number, lines: readonly string[], prefix = ''): string {
+  const all = lines.length === 0 ? [''] : lines;
+  return all
+    .map((line, at) => `${code}${at === all.length - 1 ? ' ' : '-'}${cleanLine(`${prefix}${line}`)}\r\n`)
+    .join('');
+}
+
+/** A reply as it goes over the wire; a text of several lines becomes a multi-line reply (RFC 5321 §4.2.1). */
+export const formatReply = (given: Reply): string =>
+  formatLines(given.code, given.text.split(/\r\n|\r|\n/), `${given.enhanced} `);
