@@ -25,7 +25,6 @@ import { type ControlRequest, controlSocketName } from './control/protocol.ts';
 import { startControlServer } from './control/server.ts';
 import { cidrSet } from './lib/cidr.ts';
 import type { Clock } from './lib/clock.ts';
-import { readMessage } from './mail/message.ts';
 import type { TraceRecord, TraceSink } from './mail/trace.ts';
 import { createMaildirStore } from './mailstore/maildir-store.ts';
 import { createDns, systemServers } from './net/dns.ts';
@@ -247,7 +246,6 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     'mail store',
     createMaildirStore({
       maildirOf: user => maildirPath(options.stores.mail, folder, user),
-      openMessage: rope => readMessage(rope),
       host: hostname,
       clock,
     }),

@@ -6,12 +6,12 @@ import type { Readable } from 'node:stream';
 import type { Rope } from '../mail/rope.ts';
 import { lookAgain, removeMessages } from './change-messages.ts';
 import { hasCode } from './disk.ts';
+import { removeQuietly } from './durable-disk.ts';
 import { physicalSize, writeTail } from './file-name.ts';
 import type { Folder, RowChange, StatePatch } from './folder.ts';
 import { maskOf } from './keyword-file.ts';
 import type { AppendOptions, Uid } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
-import { removeQuietly } from './replace-file.ts';
 import { giveUids, syncFolder } from './sync-folder.ts';
 import type { FileRow } from './user-index.ts';
 import { writeForm } from './write-form.ts';
@@ -54,7 +54,7 @@ export async function appendMessage(
   size: number,
   options: AppendOptions,
 ): Promise<Uid> {
-  const { disk, newName, syncer, clock } = folder.parts;
+  const { disk, newName, durable, clock } = folder.parts;
   const base = `${newName()},S=${size},W=${size}`;
   const temporary = path.join(folder.path, 'tmp', base);
   await writeForm(disk, temporary, source, size, options.internalDate);
@@ -66,7 +66,7 @@ export async function appendMessage(
       const date = Math.round(options.internalDate ?? clock.now());
       const file = { base, tail: writeTail('', flags), inNew: false, ...flags, size, date };
       const { patch } = folder.changingCur(() => disk.rename(temporary, folder.filePath(file)));
-      await syncer.sync(path.join(folder.path, 'cur'));
+      await durable.syncDirectory(path.join(folder.path, 'cur'));
       const [uid] = await admit(folder, [file], patch);
       if (uid === undefined) throw new MailboxError('unavailable', 'Message was removed by another program at once');
       return uid;
@@ -146,7 +146,7 @@ async function copyNow(from: Folder, to: Folder, uids: readonly Uid[]): Promise<
   }
   const { linked } = placed.result;
   if (linked.length === 0) return { from: [], to: [] };
-  await to.parts.syncer.sync(path.join(to.path, 'cur'));
+  await to.parts.durable.syncDirectory(path.join(to.path, 'cur'));
   const files = linked.map(plan => plan.file);
   const given = await admit(to, files, placed.patch);
   const pairs = linked.flatMap(({ source }, at) => {
@@ -165,7 +165,7 @@ export function moveMessages(from: Folder, to: Folder, uids: readonly Uid[]): Pr
   return aloneInBoth(from, to, async () => {
     const copied = await copyNow(from, to, uids);
     await removeMessages(from, copied.from, () => true);
-    await from.parts.syncer.sync(path.join(from.path, 'cur'));
+    await from.parts.durable.syncDirectory(path.join(from.path, 'cur'));
     return copied;
   });
 }

@@ -5,13 +5,13 @@
 import path from 'node:path';
 import type { Rope } from '../mail/rope.ts';
 import { hasCode } from './disk.ts';
+import { removeQuietly } from './durable-disk.ts';
 import { writeTail } from './file-name.ts';
-import type { StoreParts } from './folder.ts';
 import { addKeywords, maskOf } from './keyword-file.ts';
 import type { DeliveryResult, DeliveryTarget } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
 import { noteUsage } from './quota-file.ts';
-import { removeQuietly } from './replace-file.ts';
+import type { StoreParts } from './store-parts.ts';
 import { writeForm } from './write-form.ts';
 
 /** Where a target's message goes, and what to do about it. */
@@ -37,14 +37,14 @@ export function asResult(error: unknown): DeliveryResult {
 async function finalName(parts: StoreParts, { folder, target }: DeliveryPlace, base: string): Promise<string> {
   const keywords = target.keywords ?? [];
   if (!target.flags && keywords.length === 0) return path.join(folder, 'new', base);
-  const names = keywords.length === 0 ? [] : await addKeywords(parts.disk, parts.owner, folder, keywords);
+  const names = keywords.length === 0 ? [] : await addKeywords(parts, folder, keywords);
   const tail = writeTail('', { flags: target.flags ?? 0, keywords: maskOf(names, keywords) });
   return path.join(folder, 'cur', base + tail);
 }
 
 async function settle(parts: StoreParts, place: DeliveryPlace, final: string, size: number): Promise<DeliveryResult> {
   try {
-    await parts.syncer.sync(path.dirname(final));
+    await parts.durable.syncDirectory(path.dirname(final));
     noteUsage(parts.disk, place.root, size, 1);
     return { kind: 'stored' };
   } catch (error) {

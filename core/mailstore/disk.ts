@@ -14,6 +14,8 @@ export interface FileStat {
 export interface Disk {
   /** A new file for writing; `EEXIST` where the name is taken. Returns the descriptor. */
   create(file: string, mode: number): number;
+  /** The same, but each write ends only when its bytes are on the disk. */
+  createSynced(file: string, mode: number): number;
   /** Opens for appending. */
   openAppend(file: string): number;
   openRead(file: string): number;
@@ -21,10 +23,14 @@ export interface Disk {
   write(fd: number, pieces: readonly Uint8Array[]): void;
   /** The same through the thread pool, for what is too long to hold up everybody else. */
   writeLong(fd: number, bytes: Uint8Array): Promise<void>;
+  /** All of it, through the thread pool: one hop that writes and, on a file of `createSynced`, syncs. */
+  writeOff(fd: number, pieces: readonly Uint8Array[]): Promise<void>;
   /** Data and metadata are on the disk. */
   sync(fd: number): Promise<void>;
   close(fd: number): void;
   setTimes(fd: number, timeMs: number): void;
+  /** mtime = now. */
+  touch(file: string): void;
   link(from: string, to: string): void;
   rename(from: string, to: string): void;
   remove(file: string): void;
@@ -36,7 +42,11 @@ export interface Disk {
   read(file: string): Promise<Buffer>;
 }
 
+const { O_CREAT, O_EXCL, O_WRONLY, O_DSYNC } = fs.constants;
 const fsyncFd = promisify(fs.fsync);
+const writevFd: (fd: number, pieces: readonly Uint8Array[]) => Promise<{ readonly bytesWritten: number }> = promisify(
+  fs.writev,
+);
 const writeFd: (fd: number, bytes: Uint8Array, offset: number) => Promise<{ readonly bytesWritten: number }> =
   promisify(fs.write);
 
@@ -64,15 +74,27 @@ function writeAll(fd: number, pieces: readonly Uint8Array[]): void {
 
 export const realDisk: Disk = {
   create: (file, mode) => fs.openSync(file, 'wx', mode),
+  createSynced: (file, mode) => fs.openSync(file, O_CREAT | O_EXCL | O_WRONLY | O_DSYNC, mode),
   openAppend: file => fs.openSync(file, 'a'),
   openRead: file => fs.openSync(file, 'r'),
   write: writeAll,
   async writeLong(fd, bytes) {
     for (let at = 0; at < bytes.length; ) at += (await writeFd(fd, bytes, at)).bytesWritten;
   },
+  async writeOff(fd, pieces) {
+    const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    if (total === 0) return;
+    const [only] = pieces;
+    const { bytesWritten } = only && pieces.length === 1 ? await writeFd(fd, only, 0) : await writevFd(fd, pieces);
+    if (bytesWritten < total) await realDisk.writeLong(fd, Buffer.concat(pieces).subarray(bytesWritten));
+  },
   sync: fd => fsyncFd(fd),
   close: fd => fs.closeSync(fd),
   setTimes: (fd, timeMs) => fs.futimesSync(fd, timeMs / 1000, timeMs / 1000),
+  touch(file) {
+    const now = new Date();
+    fs.utimesSync(file, now, now);
+  },
   link: (from, to) => fs.linkSync(from, to),
   rename: (from, to) => fs.renameSync(from, to),
   remove: file => fs.unlinkSync(file),

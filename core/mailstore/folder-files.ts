@@ -1,11 +1,10 @@
 // Small files of a user beside the messages: `subscriptions` as Dovecot writes it, and special uses in a file of ours.
 import path from 'node:path';
 import type { Disk } from './disk.ts';
-import type { LockOwner } from './dotlock.ts';
 import { withDotlock } from './dotlock.ts';
 import { directoryOf, nameOf } from './folder-name.ts';
 import type { SpecialUse } from './mailbox.ts';
-import { replaceFile } from './replace-file.ts';
+import { replaceFile, type StoreParts } from './store-parts.ts';
 
 const header = 'V\t2\n\n';
 
@@ -30,13 +29,13 @@ export const subscriptionFile = (root: string): string => path.join(root, 'subsc
 export const readSubscriptions = (disk: Disk, root: string): readonly string[] =>
   parseSubscriptions(disk.readText(subscriptionFile(root)) ?? '');
 
-export function setSubscription(disk: Disk, owner: LockOwner, root: string, name: string, on: boolean): Promise<void> {
+export function setSubscription(parts: StoreParts, root: string, name: string, on: boolean): Promise<void> {
   const file = subscriptionFile(root);
-  return withDotlock(disk, file, owner, async () => {
-    const names = readSubscriptions(disk, root);
+  return withDotlock(parts, file, async () => {
+    const names = readSubscriptions(parts.disk, root);
     if (names.includes(name) === on) return;
     const next = on ? [...names, name] : names.filter(known => known !== name);
-    await replaceFile(disk, file, header + next.map(known => `${formatSubscription(known)}\n`).join(''));
+    await replaceFile(parts, file, header + next.map(known => `${formatSubscription(known)}\n`).join(''));
   });
 }
 
@@ -70,16 +69,15 @@ export function readSpecialUses(disk: Disk, root: string): SpecialUses {
 }
 
 export function changeSpecialUses(
-  disk: Disk,
-  owner: LockOwner,
+  parts: StoreParts,
   root: string,
   change: (uses: Map<string, readonly SpecialUse[]>) => void,
 ): Promise<void> {
   const file = specialUseFile(root);
-  return withDotlock(disk, file, owner, async () => {
-    const uses = new Map(readSpecialUses(disk, root));
+  return withDotlock(parts, file, async () => {
+    const uses = new Map(readSpecialUses(parts.disk, root));
     change(uses);
     const lines = [...uses].map(([directory, words]) => `${directory}\t${words.join(' ')}\n`);
-    await replaceFile(disk, file, lines.join(''));
+    await replaceFile(parts, file, lines.join(''));
   });
 }

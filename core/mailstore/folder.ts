@@ -2,27 +2,16 @@
 // changes it (`sync-folder.ts`, `change-messages.ts`, `add-messages.ts`) runs inside `inTurn`, one at a time, and ends in
 // `commit`. Invariants: the records agree with the index as of `state.highestModseq`; every commit raises it.
 import path from 'node:path';
-import type { Clock } from '../lib/clock.ts';
-import type { Disk, FileStat } from './disk.ts';
-import type { LockOwner } from './dotlock.ts';
-import type { FolderSyncer } from './folder-syncer.ts';
+import type { FileStat } from './disk.ts';
 import type { KeywordNames } from './keyword-file.ts';
 import { addKeywords, letterOf, readKeywords } from './keyword-file.ts';
 import type { MessageRecord, Uid } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
 import { applyToRecords, createRecordMaker } from './record-view.ts';
+import type { StoreParts } from './store-parts.ts';
 import { createTurns } from './turns.ts';
 import type { FileRow, FolderState, UserIndex } from './user-index.ts';
 import { isIndexDamage } from './user-index.ts';
-
-/** What all folders of a store share. */
-export interface StoreParts {
-  readonly disk: Disk;
-  readonly clock: Clock;
-  readonly owner: LockOwner;
-  readonly syncer: FolderSyncer;
-  readonly newName: () => string;
-}
 
 /** What happened to one message: new (no `before`), gone (no `after`), or changed. */
 export interface RowChange {
@@ -163,7 +152,7 @@ export class Folder {
     if (keywords.every(keyword => letterOf(this.keywordNames, keyword) >= 0)) return;
     this.readKeywordNames();
     if (keywords.every(keyword => letterOf(this.keywordNames, keyword) >= 0)) return;
-    await addKeywords(this.parts.disk, this.parts.owner, this.path, keywords);
+    await addKeywords(this.parts, this.path, keywords);
     this.readKeywordNames();
   }
 

@@ -2,10 +2,9 @@
 // 0 for `a`. A letter, once given, keeps its meaning. Changed under its dotlock, by rename.
 import path from 'node:path';
 import type { Disk } from './disk.ts';
-import type { LockOwner } from './dotlock.ts';
 import { withDotlock } from './dotlock.ts';
 import { MailboxError } from './mailbox.ts';
-import { replaceFile } from './replace-file.ts';
+import { replaceFile, type StoreParts } from './store-parts.ts';
 
 export const maxKeywords = 26;
 
@@ -43,20 +42,19 @@ export const readKeywords = (disk: Disk, folder: string): KeywordNames =>
 
 /** Gives letters to the keywords that have none. Throws `limit` when there are no letters left: then none was added. */
 export async function addKeywords(
-  disk: Disk,
-  owner: LockOwner,
+  parts: StoreParts,
   folder: string,
   keywords: readonly string[],
 ): Promise<KeywordNames> {
   const file = keywordFile(folder);
-  return withDotlock(disk, file, owner, async () => {
-    const names = [...readKeywords(disk, folder)];
+  return withDotlock(parts, file, async () => {
+    const names = [...readKeywords(parts.disk, folder)];
     const before = names.length;
     for (const keyword of keywords) if (letterOf(names, keyword) < 0) names.push(keyword);
     if (names.length > maxKeywords) throw new MailboxError('limit', `Mailbox has ${maxKeywords} keywords already`);
     if (names.length === before) return names;
     const lines = names.map((name, letter) => (name === undefined ? '' : `${letter} ${name}\n`));
-    await replaceFile(disk, file, lines.join(''));
+    await replaceFile(parts, file, lines.join(''));
     return names;
   });
 }

@@ -6,21 +6,18 @@ import type { Clock } from '../lib/clock.ts';
 import { systemClock } from '../lib/clock.ts';
 import { asResult, type DeliveryPlace, deliverForm } from './deliver.ts';
 import { type Disk, realDisk } from './disk.ts';
+import { durableFilesOn } from './durable-disk.ts';
 import { createNamer } from './file-name.ts';
-import type { StoreParts } from './folder.ts';
 import { canonicalName, directoryOf, parentsOf } from './folder-name.ts';
-import { createFolderSyncer } from './folder-syncer.ts';
 import type { DeliveryResult, DeliveryTarget, MailStore, UserMail } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
-import type { OpenMessage } from './message-file.ts';
+import type { StoreParts } from './store-parts.ts';
 import { createIndexPool, UserIndex } from './user-index.ts';
-import { checkQuota, holdUser, MaildirUser, makeFolder } from './user-mail.ts';
+import { checkQuota, holdUser, MaildirUser, makeFolder, tokenPrefix } from './user-mail.ts';
 
 export interface MaildirStoreOptions {
   /** Absolute path of a user's Maildir. The account name comes from the directory, never straight from a client. */
   readonly maildirOf: (user: string) => string;
-  /** How bytes become a `Message`. */
-  readonly openMessage: OpenMessage;
   /** For file names and locks; default the machine's. */
   readonly host?: string;
   readonly clock?: Clock;
@@ -41,35 +38,47 @@ export function createMaildirStore(options: MaildirStoreOptions): MailStore {
   const clock = options.clock ?? systemClock;
   const disk = options.disk ?? realDisk;
   const host = options.host ?? hostname();
+  const limit = options.openIndexes ?? 100;
   const parts: StoreParts = {
     disk,
+    durable: durableFilesOn(disk),
     clock,
     owner: { pid: process.pid, host },
-    syncer: createFolderSyncer(disk),
     newName: createNamer(host, process.pid, randomInt(2 ** 30), () => clock.now()),
   };
-  const pool = createIndexPool(options.openIndexes ?? 100);
+  const pool = createIndexPool(limit);
+  /** In the order of their last use: users nobody holds are kept a while, as they often come again. */
   const users = new Map<string, Shared>();
   /** Limits last told, for deliveries that do not tell. */
   const quotas = new Map<string, number>();
 
-  function user(name: string, given?: { readonly quotaBytes?: number }): UserMail {
+  function makeUser(name: string): Shared {
     const root = options.maildirOf(name);
-    let shared = users.get(name);
-    if (!shared) {
-      makeFolder(parts, root, true);
-      const index = new UserIndex(path.join(root, indexFile), pool);
-      shared = { user: new MaildirUser(parts, index, root, options.openMessage), holds: 0 };
-      users.set(name, shared);
+    makeFolder(parts, root, true);
+    const token = path.join(root, `${tokenPrefix}${parts.newName()}`);
+    const index = new UserIndex(path.join(root, indexFile), pool);
+    return { user: new MaildirUser({ ...parts, owner: { ...parts.owner, token } }, index, root), holds: 0 };
+  }
+
+  function closeIdle(): void {
+    for (const [name, shared] of users) {
+      if (users.size <= limit) break;
+      if (shared.holds > 0) continue;
+      users.delete(name);
+      shared.user.close();
     }
+  }
+
+  function user(name: string, given?: { readonly quotaBytes?: number }): UserMail {
+    const shared = users.get(name) ?? makeUser(name);
+    users.delete(name);
+    users.set(name, shared);
     if (given?.quotaBytes !== undefined) quotas.set(name, given.quotaBytes);
     shared.user.quotaBytes = quotas.get(name);
     shared.holds++;
-    const held = shared;
     return holdUser(shared.user, () => {
-      if (--held.holds > 0) return;
-      users.delete(name);
-      held.user.close();
+      shared.holds--;
+      closeIdle();
     });
   }
 

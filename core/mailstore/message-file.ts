@@ -3,15 +3,12 @@
 // with CRLF where other programs wrote LF. These are kept for the last few messages read, and removed with the mailbox.
 import { createReadStream } from 'node:fs';
 import path from 'node:path';
-import type { Message } from '../mail/message.ts';
-import type { Rope } from '../mail/rope.ts';
+import { type Message, readMessage } from '../mail/message.ts';
+import { bufferRope, fileRope } from '../mail/rope.ts';
 import type { Disk } from './disk.ts';
 import { hasCode } from './disk.ts';
+import { removeQuietly } from './durable-disk.ts';
 import { sizeWithCrlf } from './measure-file.ts';
-import { removeQuietly } from './replace-file.ts';
-
-/** Makes a `Message` of bytes; how is the business of `core/mail`. */
-export type OpenMessage = (rope: Rope) => Message | Promise<Message>;
 
 const smallBytes = 256 * 1024;
 const keptFiles = 8;
@@ -60,7 +57,7 @@ async function copyWithCrlf(disk: Disk, from: string, to: string): Promise<numbe
   return size;
 }
 
-export function createMessageFiles(disk: Disk, tmp: () => string, newName: () => string, openMessage: OpenMessage) {
+export function createMessageFiles(disk: Disk, tmp: () => string, newName: () => string): MessageFiles {
   const kept = new Map<number, { readonly file: string; readonly message: Message }>();
 
   function forget(uid: number): void {
@@ -74,7 +71,7 @@ export function createMessageFiles(disk: Disk, tmp: () => string, newName: () =>
     let end = bytes;
     if (bytes === wireBytes) disk.link(file, stable);
     else end = await copyWithCrlf(disk, file, stable);
-    const message = await openMessage({ size: end, pieces: [{ file: stable, start: 0, end }] });
+    const message = await readMessage(fileRope(stable, 0, end));
     forget(uid);
     kept.set(uid, { file: stable, message });
     for (const oldest of kept.keys()) {
@@ -94,7 +91,7 @@ export function createMessageFiles(disk: Disk, tmp: () => string, newName: () =>
         if (bytes > smallBytes) return await openLarge(uid, file, bytes, wireBytes);
         const read = await disk.read(file);
         const buffer = read.length === wireBytes ? read : withCrlf(read);
-        return await openMessage({ size: buffer.length, pieces: [buffer] });
+        return await readMessage(bufferRope(buffer));
       } catch (error) {
         if (hasCode(error, 'ENOENT')) return undefined;
         throw error;

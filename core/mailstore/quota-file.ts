@@ -4,9 +4,10 @@
 // https://www.courier-mta.org/imap/README.maildirquota.html
 import path from 'node:path';
 import type { Disk } from './disk.ts';
+import { removeQuietly } from './durable-disk.ts';
 import { physicalSize } from './file-name.ts';
 import { nameOf } from './folder-name.ts';
-import { removeQuietly, replaceFile } from './replace-file.ts';
+import { replaceFile, type StoreParts } from './store-parts.ts';
 
 const maxFileBytes = 5120;
 
@@ -59,13 +60,14 @@ export async function countUsage(disk: Disk, root: string): Promise<Usage> {
 }
 
 /** Usage as far as the file tells it, else counted. With a limit the file is made or mended. */
-export async function readUsage(disk: Disk, root: string, limitBytes: number | undefined): Promise<Usage> {
+export async function readUsage(parts: StoreParts, root: string, limitBytes: number | undefined): Promise<Usage> {
+  const { disk } = parts;
   const known = parse(disk.readText(sizeFile(root)) ?? '');
   const limit = limitBytes === undefined ? known?.limit : `${limitBytes}S`;
   const passed = limitBytes !== undefined && known !== undefined && known.bytes > limitBytes;
   if (known && !known.mustRecount && known.limit === limit && !passed) return known;
   const usage = await countUsage(disk, root);
-  if (limit !== undefined) await replaceFile(disk, sizeFile(root), `${limit}\n${usage.bytes} ${usage.messages}\n`);
+  if (limit !== undefined) await replaceFile(parts, sizeFile(root), `${limit}\n${usage.bytes} ${usage.messages}\n`);
   return usage;
 }
 

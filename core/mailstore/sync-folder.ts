@@ -2,7 +2,6 @@
 // that nothing happened; new mail alone costs as much as there is of it; only a change in `cur/` that is not ours makes
 // us look at every name. Runs inside `folder.alone`.
 import path from 'node:path';
-import type { Disk } from './disk.ts';
 import { withDotlock } from './dotlock.ts';
 import { readTail } from './file-name.ts';
 import type { Folder, RowChange, StatePatch } from './folder.ts';
@@ -87,9 +86,9 @@ interface Given {
 
 /** UIDs for files that nobody has listed yet; undefined where the list changed since we last read it. */
 export async function giveUids(folder: Folder, bases: readonly string[], durable = false): Promise<Given | undefined> {
-  const { disk, owner } = folder.parts;
+  const { disk } = folder.parts;
   const file = uidFile(folder.path);
-  return withDotlock(disk, file, owner, async () => {
+  return withDotlock(folder.parts, file, async () => {
     const { state } = folder;
     if (state.listStamp === '' || listStampOf(disk.stat(file)) !== state.listStamp) return undefined;
     const list = { uidValidity: state.uidValidity, uidNext: state.uidNext, extra: '', entries: [], appendable: true };
@@ -145,11 +144,11 @@ async function allRows(folder: Folder): Promise<Map<string, FileRow>> {
 }
 
 async function syncAll(folder: Folder, move: boolean): Promise<void> {
-  const { disk, newName, clock, owner } = folder.parts;
+  const { disk, newName, clock } = folder.parts;
   const start = clock.monotonic();
   const scan = await scanFolder(disk, folder.path, move, newName);
   const file = uidFile(folder.path);
-  const { rows, merged, listStamp, validity } = await withDotlock(disk, file, owner, async () => {
+  const { rows, merged, listStamp, validity } = await withDotlock(folder.parts, file, async () => {
     const list = readUidFile(disk, folder.path);
     const validity = list?.uidValidity ?? folder.state.uidValidity;
     if (validity !== folder.state.uidValidity) folder.restart(validity);
@@ -158,7 +157,7 @@ async function syncAll(folder: Folder, move: boolean): Promise<void> {
     for (const [base, row] of rows) if (!scan.calm || scan.files.has(base)) known.set(base, row.uid);
     const newcomers = [...scan.files.keys()].filter(base => !rows.has(base));
     const merged = mergeUids({ list, known, newcomers, uidNext: folder.state.uidNext });
-    await writeList(disk, folder, list?.extra, merged);
+    await writeList(folder, list?.extra, merged);
     return { rows, merged, validity, listStamp: listStampOf(disk.stat(file)) };
   });
   folder.readKeywordNames();
@@ -198,9 +197,14 @@ function firstRecentOf(scan: Scan, added: readonly RowChange[], uidNext: number)
   return Math.min(first, uidNext);
 }
 
-async function writeList(disk: Disk, folder: Folder, extra: string | undefined, merged: MergeResult): Promise<void> {
+async function writeList(folder: Folder, extra: string | undefined, merged: MergeResult): Promise<void> {
   if (merged.rewrite) {
     const { uidValidity } = folder.state;
-    await rewriteUids(disk, folder.path, { uidValidity, uidNext: merged.uidNext, entries: merged.rewrite, extra });
-  } else if (merged.append.length > 0) await appendUids(disk, folder.path, merged.append, false);
+    await rewriteUids(folder.parts, folder.path, {
+      uidValidity,
+      uidNext: merged.uidNext,
+      entries: merged.rewrite,
+      extra,
+    });
+  } else if (merged.append.length > 0) await appendUids(folder.parts.disk, folder.path, merged.append, false);
 }

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import type { Disk } from './disk.ts';
-import { replaceFile } from './replace-file.ts';
+import { replaceFile, type StoreParts } from './store-parts.ts';
 import type { UidEntry, UidList } from './uid-list.ts';
 import { formatEntry, formatUidList, parseUidList } from './uid-list.ts';
 
@@ -30,10 +30,10 @@ export async function appendUids(
 }
 
 export async function rewriteUids(
-  disk: Disk,
+  parts: StoreParts,
   folder: string,
   list: Omit<UidList, 'appendable' | 'extra'> & { readonly extra?: string | undefined },
 ): Promise<void> {
   const extra = list.extra || `G${randomBytes(16).toString('hex')}`;
-  await replaceFile(disk, uidFile(folder), formatUidList({ ...list, extra }));
+  await replaceFile(parts, uidFile(folder), formatUidList({ ...list, extra }));
 }

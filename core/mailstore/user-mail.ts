@@ -3,18 +3,25 @@
 import path from 'node:path';
 import { moveMessages } from './add-messages.ts';
 import { hasCode } from './disk.ts';
-import { Folder, type StoreParts } from './folder.ts';
+import { removeQuietly } from './durable-disk.ts';
+import { Folder } from './folder.ts';
 import { changeSpecialUses, readSpecialUses, readSubscriptions, setSubscription } from './folder-files.ts';
 import { canonicalName, delimiter, directoryOf, nameOf, parentsOf } from './folder-name.ts';
 import type { Mailbox, MailboxInfo, MailboxStatus, Quota, SpecialUse, Uid, UserMail } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
-import { createMessageFiles, type MessageFiles, type OpenMessage } from './message-file.ts';
+import { createMessageFiles, type MessageFiles } from './message-file.ts';
 import { type MailboxHost, OpenMailbox } from './open-mailbox.ts';
 import { noteUsage, readUsage } from './quota-file.ts';
+import type { StoreParts } from './store-parts.ts';
 import { syncFolder } from './sync-folder.ts';
 import { createTurns } from './turns.ts';
 import type { UserIndex } from './user-index.ts';
 import { watchFolder } from './watch-folder.ts';
+
+/** Files that our locks are links to; the rest of the name is unique. */
+export const tokenPrefix = 'postern-lock.';
+const leftoverMs = 24 * 60 * 60 * 1000;
+const deletedPrefix = 'postern-deleted.';
 
 interface Held {
   readonly folder: Folder;
@@ -41,16 +48,14 @@ export class MaildirUser {
   quotaBytes: number | undefined;
   readonly #parts: StoreParts;
   readonly #index: UserIndex;
-  readonly #openMessage: OpenMessage;
   readonly #held = new Map<string, Held>();
   /** Changes of the tree, one at a time. */
   readonly #turns = createTurns();
 
-  constructor(parts: StoreParts, index: UserIndex, root: string, openMessage: OpenMessage) {
+  constructor(parts: StoreParts, index: UserIndex, root: string) {
     this.#parts = parts;
     this.#index = index;
     this.root = root;
-    this.#openMessage = openMessage;
   }
 
   #exists(directory: string): boolean {
@@ -66,7 +71,7 @@ export class MaildirUser {
     else if (!this.#exists(directory)) throw new MailboxError('nonexistent', `Mailbox "${name}" does not exist`);
     const folder = new Folder(this.#parts, this.#index, this.root, canonicalName(name), directory);
     const tmp = (): string => path.join(folder.path, 'tmp');
-    const files = createMessageFiles(this.#parts.disk, tmp, this.#parts.newName, this.#openMessage);
+    const files = createMessageFiles(this.#parts.disk, tmp, this.#parts.newName);
     const held: Held = { folder, files, endWatch: undefined, looking: false, again: false };
     this.#held.set(directory, held);
     return held;
@@ -147,6 +152,7 @@ export class MaildirUser {
     const { disk } = this.#parts;
     const names = new Set(['INBOX']);
     for (const entry of await disk.list(this.root)) {
+      if (entry.startsWith(tokenPrefix) || entry.startsWith(deletedPrefix)) await this.#sweep(entry);
       const name = entry.startsWith('.') ? nameOf(entry) : undefined;
       if (name !== undefined && this.#exists(entry)) names.add(name);
     }
@@ -163,12 +169,22 @@ export class MaildirUser {
     }));
   }
 
+  /** Takes away what a process that was killed has left. A folder being deleted just now may lose the race; no harm. */
+  async #sweep(entry: string): Promise<void> {
+    const { disk, clock } = this.#parts;
+    const file = path.join(this.root, entry);
+    const stat = disk.stat(file);
+    if (!stat || clock.now() - stat.mtimeMs < leftoverMs) return;
+    if (stat.isDirectory) await disk.removeTree(file);
+    else if (file !== this.#parts.owner.token) removeQuietly(disk, file);
+  }
+
   subscriptions(): readonly string[] {
     return readSubscriptions(this.#parts.disk, this.root);
   }
 
   subscribe(name: string, on: boolean): Promise<void> {
-    return this.#turns(() => setSubscription(this.#parts.disk, this.#parts.owner, this.root, canonicalName(name), on));
+    return this.#turns(() => setSubscription(this.#parts, this.root, canonicalName(name), on));
   }
 
   create(name: string, options?: { readonly specialUse?: readonly SpecialUse[] }): Promise<void> {
@@ -178,10 +194,9 @@ export class MaildirUser {
       if (directory === '' || this.#exists(directory))
         throw new MailboxError('alreadyexists', `Mailbox "${canonical}" exists`);
       this.#make(canonical);
-      await this.#parts.syncer.sync(this.root);
+      await this.#parts.durable.syncDirectory(this.root);
       const uses = options?.specialUse ?? [];
-      if (uses.length > 0)
-        await changeSpecialUses(this.#parts.disk, this.#parts.owner, this.root, known => known.set(directory, uses));
+      if (uses.length > 0) await changeSpecialUses(this.#parts, this.root, known => known.set(directory, uses));
     });
   }
 
@@ -226,12 +241,12 @@ export class MaildirUser {
 
   /** Out of the tree by rename first, so that no half of a folder is ever seen. */
   async #removeFolder(directory: string): Promise<void> {
-    const { disk, newName, syncer, owner } = this.#parts;
-    const aside = path.join(this.root, `postern-deleted.${newName()}`);
+    const { disk, newName, durable } = this.#parts;
+    const aside = path.join(this.root, `${deletedPrefix}${newName()}`);
     disk.rename(path.join(this.root, directory), aside);
-    await syncer.sync(this.root);
+    await durable.syncDirectory(this.root);
     this.#index.transaction(() => this.#index.removeFolder(directory));
-    await changeSpecialUses(disk, owner, this.root, uses => uses.delete(directory));
+    await changeSpecialUses(this.#parts, this.root, uses => uses.delete(directory));
     await disk.removeTree(aside);
     if (this.quotaBytes !== undefined) await this.recount();
   }
@@ -276,8 +291,8 @@ export class MaildirUser {
       if (this.#exists(next)) throw new MailboxError('alreadyexists', `Mailbox "${name}" exists`);
     for (const parent of parentsOf(target)) this.#make(parent);
     for (const { old, name, next } of pairs) await this.#renameOne(old, name, next);
-    await this.#parts.syncer.sync(this.root);
-    await changeSpecialUses(this.#parts.disk, this.#parts.owner, this.root, uses => {
+    await this.#parts.durable.syncDirectory(this.root);
+    await changeSpecialUses(this.#parts, this.root, uses => {
       for (const { old, next } of pairs) {
         const words = uses.get(old);
         uses.delete(old);
@@ -331,7 +346,7 @@ export class MaildirUser {
   }
 
   async quota(): Promise<Quota> {
-    const usage = await readUsage(this.#parts.disk, this.root, this.quotaBytes);
+    const usage = await readUsage(this.#parts, this.root, this.quotaBytes);
     const { bytes: usedBytes, messages: usedMessages } = usage;
     return { usedBytes, usedMessages, ...(this.quotaBytes !== undefined && { limitBytes: this.quotaBytes }) };
   }
@@ -356,6 +371,7 @@ export class MaildirUser {
       this.#letGo(held);
     }
     this.#index.close();
+    if (this.#parts.owner.token !== undefined) removeQuietly(this.#parts.disk, this.#parts.owner.token);
   }
 }
 
@@ -367,7 +383,7 @@ export async function checkQuota(
   limitBytes: number | undefined,
 ): Promise<void> {
   if (limitBytes === undefined) return;
-  const usage = await readUsage(parts.disk, root, limitBytes);
+  const usage = await readUsage(parts, root, limitBytes);
   if (usage.bytes + bytes > limitBytes) throw new MailboxError('overquota', 'Mailbox is full');
 }
 

@@ -7,7 +7,6 @@ import type { AuthResult, Directory } from '../../../core/accounts/directory.ts'
 import type { ImapListenerOptions } from '../../../core/imap/server.ts';
 import { createImapServer, type ImapServer } from '../../../core/imap/server.ts';
 import { type Clock, systemClock } from '../../../core/lib/clock.ts';
-import { readMessage } from '../../../core/mail/message.ts';
 import type { MailStore } from '../../../core/mailstore/mailbox.ts';
 import { createMaildirStore } from '../../../core/mailstore/maildir-store.ts';
 import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
@@ -53,7 +52,6 @@ export async function startImap(options: FixtureOptions = {}): Promise<ImapFixtu
   const log: Logger = pino({ level: 'warn' }, { write: line => complaints.push(line) });
   const store = createMaildirStore({
     maildirOf: user => path.join(folder, 'mail', user),
-    openMessage: rope => readMessage(rope),
     clock,
   });
   const files = options.withTls
