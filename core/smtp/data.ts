@@ -72,7 +72,7 @@ export async function receive(session: SmtpSession, transaction: Transaction, in
     const pieces = await incoming.pieces();
     const defect = defectReply(incoming);
     if (defect) return end(session, transaction, refusedBy(defect));
-    const message = await receivedMessage(session, transaction, pieces);
+    const message = await receivedMessage(session, transaction, incoming, pieces);
     transaction.message = message;
     if (transaction.prdr && transaction.envelope.recipients.length > 1) {
       session.write('353 Content analysis has begun\r\n');

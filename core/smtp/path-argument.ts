@@ -1,7 +1,7 @@
 // The path behind `MAIL FROM:` and `RCPT TO:` with the parameters behind it.
 import type { Address } from '../mail/address.ts';
+import { parsePath } from '../mail/address.ts';
 import { type Parameters, parseParameters, pathEnd } from './command-line.ts';
-import { parsePath } from './values-until-landed.ts';
 
 export type PathArgument =
   | {
@@ -25,7 +25,8 @@ export function readPath(args: string, skip: number): PathArgument {
   }
   const end = pathEnd(text);
   if (end < 0) return { kind: 'bad', enhanced: '5.5.2', why: 'Syntax error: address must stand in <>' };
-  const address = parsePath(text.slice(0, end));
-  if (address === undefined) return { kind: 'bad', enhanced: '', why: 'Address malformed' };
-  return { kind: 'ok', address, nonAscii, parameters: parseParameters(text.slice(end)) };
+  // Whether SMTPUTF8 was said and whether a domain may be missing is for the caller to judge.
+  const path = parsePath(text.slice(0, end), { smtputf8: true, bareLocal: true });
+  if (path.kind === 'error') return { kind: 'bad', enhanced: '', why: 'Address malformed' };
+  return { kind: 'ok', address: path.address, nonAscii, parameters: parseParameters(text.slice(end)) };
 }
