@@ -1,5 +1,5 @@
-// The grammar of SMTP commands: RFC 5321 §4.1.2 and the ESMTP parameters of §4.1.2 (esmtp-param), xtext of RFC 3461 §4.
-// Knows characters, not sessions.
+// The grammar of SMTP commands: RFC 5321 §4.1.2 with its ESMTP parameters (esmtp-param). Knows characters, not sessions.
+import { decodeXtext } from '../mail/xtext.ts';
 
 export interface CommandLine {
   /** Upper case. */
@@ -63,9 +63,8 @@ export function parseParameters(text: string): Parameters {
   return { kind: 'ok', values };
 }
 
-/** Undefined where the text is no xtext, or hides a control character. */
-export function decodeXtext(text: string): string | undefined {
-  if (!/^(?:[!-*,-<>-~]|\+[0-9A-F]{2})*$/.test(text)) return undefined;
-  const decoded = text.replace(/\+([0-9A-F]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
-  return /[\x00-\x1f\x7f-\xff]/.test(decoded) ? undefined : decoded;
+/** xtext without control characters, which would end up in header fields and logs. Undefined where it is malformed. */
+export function xtextValue(text: string): string | undefined {
+  const value = decodeXtext(text);
+  return value === undefined || hasControls(value) || value.includes('\t') ? undefined : value;
 }

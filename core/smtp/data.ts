@@ -78,6 +78,7 @@ export async function receive(session: SmtpSession, transaction: Transaction, in
       session.write('353 Content analysis has begun\r\n');
       await session.flush();
     }
+    if (session.isOver) return session.endTransaction({ outcome: 'aborted', reply: '' });
     const outcome = await session.chain.message(transaction.envelope, message);
     // A client that is gone did not hear 250 and sends again: nothing of this try may stay.
     if (session.isOver) return session.endTransaction({ outcome: 'aborted', reply: '' });

@@ -161,7 +161,7 @@ export class SmtpInput {
     this.consume(used);
     if (!done) return wait ?? (this.pending.length > 0 ? true : undefined);
     this.body = undefined;
-    if (wait) return wait.then(() => body.finished());
+    if (wait) return wait.then(() => (this.closed ? undefined : body.finished()));
     return body.finished() ?? true;
   }
 

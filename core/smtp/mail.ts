@@ -1,6 +1,6 @@
 // MAIL FROM: RFC 5321 §4.1.1.2 with the parameters of RFC 1870, 3030, 3461, 4954, 6152, 6531, 8689 and PRDR.
 import type { Envelope } from '../mail/envelope.ts';
-import { decodeXtext, type Parameters } from './command-line.ts';
+import { type Parameters, xtextValue } from './command-line.ts';
 import { readPath } from './path-argument.ts';
 import type { SmtpSession } from './session.ts';
 import { Transaction } from './transaction.ts';
@@ -102,7 +102,7 @@ const parameters: Readonly<Record<string, Reader>> = {
   },
   // RFC 3461 §4.4
   ENVID(value, into) {
-    const envid = value === undefined || value.length > 100 ? undefined : decodeXtext(value);
+    const envid = value === undefined || value.length > 100 ? undefined : xtextValue(value);
     if (envid === undefined) return malformed('ENVID');
     into.envid = envid;
     return undefined;
@@ -110,7 +110,7 @@ const parameters: Readonly<Record<string, Reader>> = {
   // RFC 4954 §5: part of AUTH, so known where AUTH is offered
   AUTH(value, into, { context }) {
     if (context.listener.role !== 'submission') return unknown;
-    const mailbox = value === '<>' ? value : value === undefined ? undefined : decodeXtext(value);
+    const mailbox = value === '<>' ? value : value === undefined ? undefined : xtextValue(value);
     if (mailbox === undefined) return malformed('AUTH');
     into.auth = mailbox;
     return undefined;

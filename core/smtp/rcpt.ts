@@ -1,7 +1,8 @@
 // RCPT TO: RFC 5321 §4.1.1.3 with NOTIFY and ORCPT of RFC 3461. A recipient is taken only when somebody in the chain
 // settled it; nobody relays by default (invariant I2).
 import type { Recipient } from '../mail/envelope.ts';
-import { decodeXtext, type Parameters } from './command-line.ts';
+import { decodeUtf8Address } from '../mail/xtext.ts';
+import { hasControls, type Parameters, xtextValue } from './command-line.ts';
 import { readPath } from './path-argument.ts';
 import { replyText, type SmtpSession } from './session.ts';
 
@@ -74,17 +75,6 @@ function readOrcpt(value: string): Recipient['orcpt'] | undefined {
   const match = /^([A-Za-z0-9-]+);(.+)$/.exec(value);
   if (!match || value.length > 500) return undefined;
   const [, type = '', text = ''] = match;
-  const address = type.toLowerCase() === 'utf-8' ? decodeUtf8Address(text) : decodeXtext(text);
-  return address === undefined ? undefined : { type: type.toLowerCase(), address };
-}
-
-/** RFC 6533 §3: utf-8-addr-xtext, with \x{HEX}. */
-function decodeUtf8Address(text: string): string | undefined {
-  let bad = false;
-  const decoded = text.replace(/\\x\{([0-9A-F]{2,6})\}/g, (_, hex: string) => {
-    const point = Number.parseInt(hex, 16);
-    bad ||= point > 0x10ffff || point < 0x20 || point === 0x7f || (point >= 0xd800 && point < 0xe000);
-    return bad ? '' : String.fromCodePoint(point);
-  });
-  return bad ? undefined : decoded;
+  const address = type.toLowerCase() === 'utf-8' ? decodeUtf8Address(text) : xtextValue(text);
+  return address === undefined || hasControls(address) ? undefined : { type: type.toLowerCase(), address };
 }

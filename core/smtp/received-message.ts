@@ -1,11 +1,14 @@
 // The message as the chain sees it: what the client sent, below our own trace field (RFC 5321 §4.4), and on submission
 // with the fields that RFC 6409 §8 lets us add.
+
+import { formatDate } from '../mail/date.ts';
 import { type Message, makeMessage, readMessage } from '../mail/message.ts';
+import { formatMessageId } from '../mail/message-id.ts';
+import { receivedField } from '../mail/received.ts';
 import { bufferRope, concatRopes, type Piece, type Rope } from '../mail/rope.ts';
 import type { Incoming } from './incoming.ts';
 import type { SmtpSession } from './session.ts';
 import type { Transaction } from './transaction.ts';
-import { formatDate, formatMessageId, receivedField } from './values-until-landed.ts';
 
 export async function receivedMessage(
   session: SmtpSession,

@@ -2,7 +2,7 @@
 import { isIP } from 'node:net';
 import { unmapAddress } from '../lib/cidr.ts';
 import type { Session } from '../plugin/contract.ts';
-import { decodeXtext } from './command-line.ts';
+import { xtextValue } from './command-line.ts';
 import type { SmtpSession } from './session.ts';
 
 type Values = ReadonlyMap<string, string | undefined>;
@@ -38,7 +38,7 @@ function readValues(args: string): Values | undefined {
   for (const word of args.split(/\s+/)) {
     const [, keyword = '', text = ''] = /^([A-Za-z]+)=(.*)$/.exec(word) ?? [];
     const key = keyword.toUpperCase();
-    const value = decodeXtext(text);
+    const value = xtextValue(text);
     if (!known.includes(key) || value === undefined || value === '') return undefined;
     const missing = /^\[(?:UNAVAILABLE|TEMPUNAVAIL)\]$/i.test(value);
     const plain = value.replace(/^IPV6:/i, '');
