@@ -2,11 +2,13 @@
 // itself, and a plugin that stands here runs through the compliance suite.
 import type { Plugin } from '../core/plugin/index.ts';
 import { auth } from './auth/index.ts';
+import { dnsbl } from './dnsbl/index.ts';
 import { recipients } from './recipients/index.ts';
 import { relayPolicy } from './relay-policy/index.ts';
 
 export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   auth,
+  dnsbl,
   'relay-policy': relayPolicy,
   recipients,
 };

@@ -1,6 +1,7 @@
 // The resolver that all parts share: a stub (RFC 1034 §5.3.1) of its own, because the one of the runtime has neither TTL
 // nor AD bit, and takes SERVFAIL for "no such name". Three answers and no exceptions: found, none, tempfail.
 // Bounded: time per question, questions in flight, cache entries. Search domains are not used: mail names are absolute.
+import { setMaxListeners } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { addressBytes } from '../lib/cidr.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -213,6 +214,8 @@ class StubResolver implements Resolver {
 function join(flight: Flight, signal: AbortSignal | undefined): Promise<Answer> {
   flight.waiters++;
   if (!signal) return flight.promise;
+  // Dozens of questions under one deadline are no leak.
+  setMaxListeners(0, signal);
   return new Promise(resolve => {
     const onAbort = (): void => {
       if (--flight.waiters === 0) flight.giveUp();

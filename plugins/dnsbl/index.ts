@@ -1,0 +1,204 @@
+// DNS lists of addresses and domains, RFC 5782. All lists are asked at once; hits add up to a score. It fails open: a
+// list, or the whole DNS, that does not answer never refuses anybody. Every list is tested at start and hourly, because
+// a list that died or that refuses our resolver looks like one that lists everything or nothing.
+import {
+  type Connected,
+  cidrSet,
+  definePlugin,
+  type Gate,
+  type Greeted,
+  type Host,
+  type InMail,
+  type MessageAnswer,
+  pass,
+  type Recipient,
+  type Reply,
+  startDeadline,
+} from '../../core/plugin/index.ts';
+import { createList, type DnsList } from './list.ts';
+import { type DnsblOptions, options } from './options.ts';
+import { dnsblClient, dnsblTotal, type ListFindings } from './results.ts';
+
+/** Never on a public list; asking would only tell others about our network. */
+const privateNetworks = [
+  '0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.168.0.0/16', '::1/128', 'fc00::/7', 'fe80::/10',
+]; // biome-ignore format: a list
+
+const hourMs = 3_600_000;
+const none: ListFindings = { hits: [], allowed: [], unavailable: [], score: 0 };
+
+function merge(a: ListFindings, b: ListFindings): ListFindings {
+  const allowed = [...a.allowed, ...b.allowed];
+  const hits = [...a.hits, ...b.hits];
+  const score = allowed.length > 0 ? 0 : hits.reduce((sum, hit) => sum + hit.weight, 0);
+  return { hits, allowed, unavailable: [...a.unavailable, ...b.unavailable], score };
+}
+
+function refusal(found: ListFindings, settings: DnsblOptions): Gate {
+  const first = found.hits[0];
+  const subject = first?.subject ?? '';
+  const text =
+    settings.reply === 'generic' || !first
+      ? 'Refused because of a block list'
+      : `${subject} is listed by ${first.list}${first.text ? `: ${first.text}` : ''}`.slice(0, 400);
+  const why = found.hits.map(hit => `${hit.subject} is on ${hit.list} (${hit.codes.join(', ')})`).join('; ');
+  const later: Reply<4> = { code: 450, enhanced: '4.7.1', text };
+  const never: Reply<5> = { code: 554, enhanced: '5.7.1', text };
+  return settings.action === 'defer' ? { kind: 'defer', reply: later, why } : { kind: 'reject', reply: never, why };
+}
+
+function createScanner(settings: DnsblOptions, lists: readonly DnsList[], host: Host) {
+  const exempt = cidrSet([...privateNetworks, ...settings.exempt]);
+  const byAddress = lists.filter(list => list.options.kind !== 'domain');
+  const byName = lists.filter(list => list.options.kind === 'domain');
+
+  const isExempt = (at: Greeted | Connected): boolean => {
+    const { address } = at.session.remote;
+    return exempt.has(address) || host.isRelayClient(address) || ('identity' in at && at.identity !== undefined);
+  };
+
+  /** Each list has its own time, shorter than the hook's: one slow list shall not cost what the others say. */
+  async function ask(questions: readonly (readonly [DnsList, string])[], at: Connected): Promise<ListFindings> {
+    const deadline = startDeadline(host.clock, settings.timeout, at.signal);
+    try {
+      const answers = await Promise.all(questions.map(([list, subject]) => list.ask(subject, deadline.signal)));
+      const hits: ListFindings['hits'][number][] = [];
+      const allowed: string[] = [];
+      const unavailable: string[] = [];
+      for (const [index, answer] of answers.entries()) {
+        const list = questions[index]?.[0];
+        if (!list) continue;
+        if (answer.kind === 'unavailable') unavailable.push(`${list.zone}: ${answer.why}`);
+        else if (answer.kind === 'listed' && list.options.kind === 'allow') allowed.push(list.zone);
+        else if (answer.kind === 'listed') hits.push(answer.hit);
+      }
+      return merge({ ...none, hits, allowed, unavailable }, none);
+    } finally {
+      deadline.done();
+    }
+  }
+
+  function namesOf(list: DnsList, at: InMail): readonly string[] {
+    const names = list.options.of.map(which => {
+      if (which === 'sender') return at.envelope.sender?.domain;
+      return which === 'helo' ? at.helo.toLowerCase() : at.session.remote.name;
+    });
+    // An address literal is no name, and a name without a dot is on no list.
+    return names.filter((name): name is string => name !== undefined && /^[a-z0-9._-]+\.[a-z0-9-]+$/.test(name));
+  }
+
+  return {
+    byAddress,
+    byName,
+    isExempt,
+    ofClient: (at: Connected) =>
+      ask(
+        byAddress.map(list => [list, at.session.remote.address] as const),
+        at,
+      ),
+    ofNames: (at: InMail) =>
+      ask(
+        byName.flatMap(list => [...new Set(namesOf(list, at))].map(name => [list, name] as const)),
+        at,
+      ),
+  };
+}
+
+function report(at: Connected, found: ListFindings): void {
+  if (found.hits.length + found.allowed.length + found.unavailable.length === 0) return;
+  at.evidence({
+    score: found.score,
+    ...(found.hits.length > 0 ? { listed: found.hits } : {}),
+    ...(found.allowed.length > 0 ? { allowed: found.allowed } : {}),
+    ...(found.unavailable.length > 0 ? { unavailable: found.unavailable } : {}),
+  });
+}
+
+/** Tests all lists now and then hourly, until the signal aborts. */
+function keepTesting(lists: readonly DnsList[], host: Host, closed: AbortSignal): void {
+  const tested = lists.filter(list => list.options.selfTest);
+  const run = (): void => {
+    const cancel = host.clock.after(hourMs, () => {
+      closed.removeEventListener('abort', cancel);
+      run();
+    });
+    closed.addEventListener('abort', cancel, { once: true });
+    void Promise.all(tested.map(list => list.test(closed))).catch(err =>
+      host.log.error({ err }, 'Self-test of DNS lists failed'),
+    );
+  };
+  if (tested.length > 0) run();
+}
+
+export const dnsbl = definePlugin({
+  name: 'dnsbl',
+  doc: 'Refuses or marks mail of clients and domains that DNS block lists name (RFC 5782).',
+  options,
+  writes: [dnsblClient, dnsblTotal],
+  setup(settings, host) {
+    const lists = settings.lists.map(list => createList(list, settings, host));
+    // Without lists there is nothing to ask: no hook, no cost.
+    if (lists.length === 0) return {};
+    const scanner = createScanner(settings, lists, host);
+    const closed = new AbortController();
+    keepTesting(lists, host, closed.signal);
+    const refuses = settings.action === 'reject' || settings.action === 'defer';
+    const decide = (found: ListFindings): Gate =>
+      refuses && found.score >= settings.threshold ? refusal(found, settings) : pass;
+    const spared = (to: Recipient): boolean =>
+      [to.address.local, to.address.text].some(name => settings.exemptRecipients.includes(name.toLowerCase()));
+
+    async function total(at: InMail): Promise<ListFindings> {
+      const known = at.get(dnsblTotal);
+      if (known) return known;
+      let client = at.get(dnsblClient);
+      if (!client) {
+        client = await scanner.ofClient(at);
+        at.set(dnsblClient, client);
+      }
+      const found = scanner.byName.length > 0 ? merge(client, await scanner.ofNames(at)) : client;
+      at.set(dnsblTotal, found);
+      report(at, found);
+      return found;
+    }
+
+    async function connectNow(at: Connected): Promise<Gate> {
+      const found = await scanner.ofClient(at);
+      at.set(dnsblClient, found);
+      report(at, found);
+      return decide(found);
+    }
+
+    function message(at: InMail): MessageAnswer {
+      const found = at.get(dnsblTotal);
+      if (!found || found.score < settings.threshold) return pass;
+      const value = found.hits.map(hit => `${hit.list} (${hit.codes.join(' ')})`).join(', ');
+      const edits = [{ kind: 'add-header', name: 'X-DNSBL', value } as const];
+      return settings.action === 'quarantine'
+        ? { kind: 'quarantine', why: `Listed: ${value}`, edits }
+        : { ...pass, edits };
+    }
+
+    return {
+      connect(at) {
+        if (scanner.byAddress.length === 0 || scanner.isExempt(at)) return pass;
+        if (settings.when === 'connect') return connectNow(at);
+        for (const list of scanner.byAddress) list.prefetch(at.session.remote.address, closed.signal);
+        return pass;
+      },
+      rcpt(at, to) {
+        if (scanner.isExempt(at)) return pass;
+        const known = at.get(dnsblTotal);
+        if (known) return spared(to) ? pass : decide(known);
+        return total(at).then(found => (spared(to) ? pass : decide(found)));
+      },
+      message,
+      async status() {
+        return Object.fromEntries(lists.map(list => [list.zone, list.health()]));
+      },
+      async close() {
+        closed.abort();
+      },
+    };
+  },
+});

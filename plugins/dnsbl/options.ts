@@ -1,0 +1,79 @@
+import { duration, z } from '../../core/plugin/index.ts';
+
+const list = z.strictObject({
+  zone: z
+    .string()
+    .regex(/^[a-z0-9._-]+\.[a-z0-9-]+\.?$/i, 'Expected the domain name of a list, such as zen.spamhaus.org')
+    .transform(zone => zone.toLowerCase().replace(/\.$/, ''))
+    .describe('Domain name of the list.'),
+  kind: z
+    .enum(['ip', 'domain', 'allow'])
+    .default('ip')
+    .describe(
+      '`ip` lists client addresses, `domain` lists domain names, `allow` lists client addresses that no other list of this entry may hurt.',
+    ),
+  weight: z.number().positive().default(1).describe('What a hit adds to the score.'),
+  codes: z
+    .record(z.string(), z.number().nonnegative())
+    .default({})
+    .describe(
+      'Return codes that count, and their weights: `127.0.0.2`, `127.0.0.4-127.0.0.7`, `127.0.0.0/24`, or `&4` for a bit of the last octet. Empty: every code counts with `weight`.',
+    ),
+  of: z
+    .array(z.enum(['sender', 'helo', 'name']))
+    .default(['sender'])
+    .describe(
+      'For `domain` lists: which names to look up: the envelope sender’s domain, the HELO name, the reverse name.',
+    ),
+  keyFile: z
+    .string()
+    .min(1)
+    .optional()
+    .meta({ kind: 'path' })
+    .describe('File with the key of a paid service (DQS), which is put before the zone and never shown.'),
+  selfTest: z
+    .boolean()
+    .default(true)
+    .describe(
+      'Check at start and hourly that the list works (RFC 5782 §5); a list that fails is not used until it works again.',
+    ),
+});
+
+export const options = z.strictObject({
+  lists: z.array(list).default([]).describe('Lists to ask, all at once.'),
+  when: z
+    .enum(['connect', 'rcpt'])
+    .default('rcpt')
+    .describe(
+      'Refuse at the greeting (`ip` lists only, cheapest), or at the recipient, where users are known and `exemptRecipients` still get their mail.',
+    ),
+  threshold: z.number().positive().default(1).describe('From this score on, `action` is taken.'),
+  action: z
+    .enum(['reject', 'defer', 'quarantine', 'mark'])
+    .default('reject')
+    .describe('`mark` only adds the header field `X-DNSBL`, which is added in the other cases too where mail passes.'),
+  reply: z
+    .enum(['list', 'generic'])
+    .default('list')
+    .describe(
+      'Whether the client hears which list refused it and the list’s own text, so that it can get itself delisted.',
+    ),
+  exempt: z
+    .array(z.string())
+    .default([])
+    .describe('Networks that are not looked up, besides private ones, relay networks and users.'),
+  exemptRecipients: z
+    .array(z.string().toLowerCase())
+    .default(['postmaster', 'abuse'])
+    .describe('Local parts or addresses that are not refused (RFC 5321 §4.5.1, RFC 2142).'),
+  timeout: duration().prefault('4s').describe('A list that did not answer by then counts as unavailable.'),
+  engine: z
+    .enum(['own', 'dnsbl'])
+    .default('own')
+    .describe(
+      '`dnsbl`: the npm package of that name asks first and every hit is verified by our own resolver; it has no cache, so it is slower.',
+    ),
+});
+
+export type ListOptions = z.infer<typeof list>;
+export type DnsblOptions = z.infer<typeof options>;
