@@ -4,11 +4,25 @@ export { addressBytes, type CidrSet, cidrSet, networkKey, unmapAddress } from '.
 export type { Clock } from '../lib/clock.ts';
 export { DeadlineError, raceSignal, startDeadline } from '../lib/deadline.ts';
 export { type Address, formatAddress, makeAddress, parseDomain, parseMailbox, sameAddress } from '../mail/address.ts';
+export {
+  displayName,
+  type HeaderAddress,
+  type HeaderGroup,
+  type HeaderMailbox,
+  mailboxesOf,
+  parseAddressList,
+} from '../mail/address-list.ts';
+export { type AuthResult, claimedAuthResults, formatAuthResults, parseAuthResults } from '../mail/auth-results.ts';
+export { decodeBody, decodeBodyText, openBody, partFilename } from '../mail/body.ts';
+export { formatDate, parseDate } from '../mail/date.ts';
+export { decodeWords, encodeWords } from '../mail/encoded-words.ts';
 export type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
 export type { HeaderField, HeaderList } from '../mail/headers.ts';
 export type { Message } from '../mail/message.ts';
-export { type ContentType, type MimePart, walkParts } from '../mail/mime.ts';
-export type { Reply } from '../mail/reply.ts';
+export { type ContentType, type MimePart, parseMime, walkParts } from '../mail/mime.ts';
+export { countHops, parseReceived } from '../mail/received.ts';
+export { closing, type Reply, replies, reply } from '../mail/reply.ts';
+export { bufferRope, type Rope } from '../mail/rope.ts';
 export * from './contract.ts';
 export * from './define.ts';
 export * from './results.ts';
