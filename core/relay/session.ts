@@ -343,9 +343,10 @@ export class SmtpSession {
     if (!this.#lmtp) {
       const reply = await this.#reply(this.#timeouts.dataEndMs);
       if (reply.code >= 300) refuse(answers, reply);
-      else answers.forEach((answer, index) => {
-        if (answer.ok) answers[index] = { ok: true, reply };
-      });
+      else
+        answers.forEach((answer, index) => {
+          if (answer.ok) answers[index] = { ok: true, reply };
+        });
       return;
     }
     // RFC 2033 §4.2: one reply for each accepted recipient, in order.
