@@ -4,9 +4,9 @@
 // their directory is, before the row that names them is committed; they are removed after the row is gone. What a
 // crash leaves between the two is swept at the next start.
 import { constants } from 'node:fs';
-import { type FileHandle, link, open, opendir, rm, stat } from 'node:fs/promises';
+import { link, open, opendir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import type { Piece, Rope } from '../mail/rope.ts';
+import { type FileRange, type Piece, type Rope, ropeBytes, ropeChunks } from '../mail/rope.ts';
 
 /** A piece as the row tells it: bytes of the blob, or of a file in the queue's directory. */
 type StoredPiece =
@@ -29,33 +29,6 @@ export interface BodyStore {
   sweep(known: (ids: readonly string[]) => Promise<ReadonlySet<string>>, graceMs: number, now: number): Promise<number>;
 }
 
-export async function readPiece(piece: Piece): Promise<Buffer> {
-  if (Buffer.isBuffer(piece)) return piece;
-  const handle = await open(piece.file, 'r');
-  try {
-    return await readExactly(handle, piece.start, piece.end - piece.start);
-  } finally {
-    await handle.close();
-  }
-}
-
-async function readExactly(handle: FileHandle, start: number, length: number): Promise<Buffer> {
-  const into = Buffer.allocUnsafe(length);
-  for (let done = 0; done < length; ) {
-    const { bytesRead } = await handle.read(into, done, length - done, start + done);
-    if (bytesRead === 0) throw new Error(`Read a spool file: ended after ${done} of ${length} bytes`);
-    done += bytesRead;
-  }
-  return into;
-}
-
-/** The whole rope as one buffer; for small ones. */
-export async function readRope(form: Rope): Promise<Buffer> {
-  const [only] = form.pieces;
-  if (form.pieces.length === 1 && only !== undefined) return readPiece(only);
-  return Buffer.concat(await Promise.all(form.pieces.map(readPiece)), form.size);
-}
-
 async function syncPath(target: string): Promise<void> {
   const handle = await open(target, constants.O_RDONLY);
   try {
@@ -65,21 +38,15 @@ async function syncPath(target: string): Promise<void> {
   }
 }
 
-const copyChunk = 1 << 20;
-
-async function copyRange(from: string, start: number, end: number, to: string): Promise<void> {
-  const source = await open(from, 'r');
+/** Copies a range of a file into a new one, synced. */
+async function copyRange(range: FileRange, to: string): Promise<void> {
+  const target = await open(to, 'wx', 0o600);
   try {
-    const target = await open(to, 'wx', 0o600);
-    try {
-      for (let at = start; at < end; at += copyChunk)
-        await target.writeFile(await readExactly(source, at, Math.min(copyChunk, end - at)));
-      await target.sync();
-    } finally {
-      await target.close();
-    }
+    for await (const chunk of ropeChunks({ size: range.end - range.start, pieces: [range] }))
+      await target.writeFile(chunk);
+    await target.sync();
   } finally {
-    await source.close();
+    await target.close();
   }
 }
 
@@ -100,7 +67,7 @@ export function openBodyStore(directory: string, inRowLimit: number): BodyStore 
       return 0;
     } catch (error) {
       if (!cannotLink.has((error as NodeJS.ErrnoException).code ?? '')) throw error;
-      await copyRange(file, start, end, place(name));
+      await copyRange({ file, start, end }, place(name));
       return start;
     }
   }
@@ -155,7 +122,7 @@ export function openBodyStore(directory: string, inRowLimit: number): BodyStore 
   return {
     async put(id, form) {
       if (form.size <= inRowLimit) {
-        const blob = await readRope(form);
+        const blob = await ropeBytes(form);
         return { blob, pieces: JSON.stringify([['b', 0, blob.length]]) };
       }
       const made: string[] = [];

@@ -1,8 +1,8 @@
 // MAIL, RCPT and XFORWARD/XCLIENT lines for one message and one server, or why it cannot be sent there.
 import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
-import type { Rope } from '../mail/rope.ts';
-import { ropeChunks } from './rope-chunks.ts';
+import { type Rope, ropeChunks } from '../mail/rope.ts';
+import { encodeXtext } from '../mail/xtext.ts';
 import type { SmtpSession } from './session.ts';
 
 /** Who gave us the message; the shape of the queue's `ClientFacts`. */
@@ -28,16 +28,6 @@ export interface Refusal {
   readonly reply: Reply<5>;
   readonly why: string;
 }
-
-/** RFC 3461 §4: printable ASCII but `+` and `=` as it is, anything else as `+XX`. */
-export const xtext = (text: string): string =>
-  [...Buffer.from(text)]
-    .map(byte =>
-      byte > 0x20 && byte < 0x7f && byte !== 0x2b && byte !== 0x3d
-        ? String.fromCharCode(byte)
-        : `+${byte.toString(16).toUpperCase().padStart(2, '0')}`,
-    )
-    .join('');
 
 const unsafe = /[\x00-\x1f\x7f]/;
 const isAscii = (text: string): boolean => /^[\x20-\x7e]*$/.test(text);
@@ -120,7 +110,7 @@ export async function mailLine(
   if (envelope.requireTls) parameters.push('REQUIRETLS');
   if (session.has('DSN')) {
     if (envelope.ret !== undefined) parameters.push(`RET=${envelope.ret}`);
-    if (envelope.envid !== undefined) parameters.push(`ENVID=${xtext(envelope.envid)}`);
+    if (envelope.envid !== undefined) parameters.push(`ENVID=${encodeXtext(envelope.envid)}`);
   }
   return [`MAIL FROM:<${from}>`, ...parameters].join(' ');
 }
@@ -149,11 +139,11 @@ export function rcptLine(recipient: Recipient, session: SmtpSession): string {
   if (!session.has('DSN')) return line;
   const notify = recipient.notify === undefined ? '' : ` NOTIFY=${recipient.notify.join(',').toUpperCase()}`;
   const { orcpt } = recipient;
-  return `${line}${notify}${orcpt === undefined ? '' : ` ORCPT=${orcpt.type};${xtext(orcpt.address)}`}`;
+  return `${line}${notify}${orcpt === undefined ? '' : ` ORCPT=${orcpt.type};${encodeXtext(orcpt.address)}`}`;
 }
 
 const attribute = (value: string | number | undefined, missing: string): string =>
-  value === undefined || value === '' ? missing : xtext(String(value));
+  value === undefined || value === '' ? missing : encodeXtext(String(value));
 const addressOf = (client: RelayClient): string =>
   client.address.includes(':') ? `IPV6:${client.address}` : client.address;
 

@@ -1,6 +1,5 @@
 // How many hosts a message has been through. RFC 5321 §6.3.
-import type { Rope } from '../mail/rope.ts';
-import { ropeChunks } from './rope-chunks.ts';
+import { type Rope, ropeChunks } from '../mail/rope.ts';
 
 /** A header longer than this is not looked at further. */
 const maxHeader = 256 * 1024;

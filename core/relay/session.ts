@@ -11,10 +11,9 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../lib/clock.ts';
-import type { Rope } from '../mail/rope.ts';
+import { type Rope, ropeChunks } from '../mail/rope.ts';
 import { createDotStuffer } from './dot-stuffer.ts';
 import { createReplyReader, type ServerReply } from './reply-reader.ts';
-import { ropeChunks } from './rope-chunks.ts';
 
 /** Longest waits, ms. RFC 5321 §4.5.3.2. */
 export interface SessionTimeouts {

@@ -8,8 +8,8 @@ import type { Address } from '../../../core/mail/address.ts';
 import type { Envelope, Recipient, ReversePath } from '../../../core/mail/envelope.ts';
 import type { Message } from '../../../core/mail/message.ts';
 import type { Rope } from '../../../core/mail/rope.ts';
+import { ropeBytes } from '../../../core/mail/rope.ts';
 import { defaultBackoff } from '../../../core/queue/backoff.ts';
-import { readRope } from '../../../core/queue/body.ts';
 import type { QueuePolicy } from '../../../core/queue/entry.ts';
 import type { SettleRequest } from '../../../core/queue/settle.ts';
 import { openQueueStore, type QueueStore, type QueueStoreOptions } from '../../../core/queue/store.ts';
@@ -38,7 +38,7 @@ export function messageOf(bytes: Buffer | Rope): Message {
     bodyStart: 0,
     rope,
     open: () => Readable.from(rope.pieces.filter(Buffer.isBuffer)),
-    bytes: () => readRope(rope),
+    bytes: () => ropeBytes(rope),
     mime: () => Promise.reject(new Error('Not parsed here')),
   };
 }
@@ -100,7 +100,7 @@ export function fakeTransport(
     async deliver(job, recipients) {
       const outcomes = await Promise.all(recipients.map(each => decide(each, job)));
       const to = recipients.filter((_, index) => outcomes[index]?.kind === 'delivered').map(each => each.address.text);
-      if (to.length > 0) deliveries.push({ id: job.id, to, bytes: await readRope(job.form) });
+      if (to.length > 0) deliveries.push({ id: job.id, to, bytes: await ropeBytes(job.form) });
       return outcomes;
     },
   };

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../../core/lib/clock.ts';
-import { readRope } from '../../../core/queue/body.ts';
+import { ropeBytes } from '../../../core/mail/rope.ts';
 import { createDestinationHealth } from '../../../core/queue/destination-health.ts';
 import { createSettler, type SettleParts } from '../../../core/queue/settle.ts';
 import type { QueueStore } from '../../../core/queue/store.ts';
@@ -261,7 +261,7 @@ t.test('large bodies are files: linked from the spool, gone with the entry, swep
   ] as const) {
     const entry = await store.entry(id);
     if (!entry) throw new Error('Not stored');
-    t.equal((await readRope(entry.message.form)).toString(), expected);
+    t.equal((await ropeBytes(entry.message.form)).toString(), expected);
     await store.change(
       id,
       entry.recipients.map(each => [each, undefined]),

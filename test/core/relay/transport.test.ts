@@ -4,7 +4,6 @@ import path from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { createDotStuffer } from '../../../core/relay/dot-stuffer.ts';
-import { xtext } from '../../../core/relay/envelope-lines.ts';
 import { createReplyReader, ProtocolError } from '../../../core/relay/reply-reader.ts';
 import { jobOf, type Move, message, never, type PeerScript, rcpt, relay, ropeOf, startPeer, target } from './peers.ts';
 
@@ -39,7 +38,6 @@ t.test('replies are read in any pieces, within bounds', async t => {
   t.throws(() => {
     for (let n = 0; n < 10_000; n += 1) endless.push(Buffer.from(`250-${'x'.repeat(100)}\r\n`));
   }, ProtocolError);
-  t.equal(xtext('a+b=c d'), 'a+2Bb+3Dc+20d');
 });
 
 /** What a receiver of DATA makes of the bytes: RFC 5321 §4.5.2. */
@@ -155,7 +153,9 @@ t.test('trouble at every stage', async t => {
   }
   const dropping = await startPeer(t, { dropInBody: true });
   const large = ropeOf(`a: b\r\n\r\n${'line of text\r\n'.repeat(300_000)}`);
-  const cut = await relay(t, quick).transport(target([dropping.port]), 'a.test').deliver(jobOf('q', large), one, never());
+  const cut = await relay(t, quick)
+    .transport(target([dropping.port]), 'a.test')
+    .deliver(jobOf('q', large), one, never());
   t.match(cut, [{ kind: 'deferred', ...host }], 'lost in the middle of the body');
   t.same(dropping.bodies, []);
   const refusals: readonly [string, PeerScript][] = [
