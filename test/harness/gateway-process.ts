@@ -1,0 +1,92 @@
+// The gateway as a process of its own, the way `postern start --worker` runs it: for tests that kill it.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import path from 'node:path';
+import { root } from './root.ts';
+
+export const mainFile = path.join(root, 'build/core/main.js');
+
+export interface GatewayProcess {
+  readonly child: ChildProcess;
+  /** Everything it printed so far. */
+  output(): string;
+  /** Sends the signal and waits for the end. */
+  end(signal: NodeJS.Signals): Promise<number | null>;
+}
+
+/** A port that was free a moment ago. A killed gateway must come back on the same one, so 0 will not do. */
+export async function freePort(): Promise<number> {
+  const { createServer } = await import('node:net');
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (address === null || typeof address === 'string') throw new Error('No port');
+  return address.port;
+}
+
+/** Runs `postern` to its end. */
+export async function runPostern(args: readonly string[], options: { readonly cwd?: string; readonly input?: string } = {}): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
+  const child = spawn(process.execPath, [mainFile, ...args], { cwd: options.cwd ?? root, stdio: ['pipe', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  child.stdin.end(options.input ?? '');
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, stdout, stderr };
+}
+
+/** Resolves when something accepts connections there; rejects when the process ends before. */
+async function accepting(child: ChildProcess, port: number): Promise<void> {
+  for (;;) {
+    if (child.exitCode !== null || child.signalCode !== null) throw new Error('The gateway ended before it listened');
+    const open = await new Promise<boolean>(resolve => {
+      const socket = connect(port, '127.0.0.1');
+      socket.once('data', () => {
+        socket.destroy();
+        resolve(true);
+      });
+      socket.once('error', () => resolve(false));
+    });
+    if (open) return;
+    await new Promise(resolve => setTimeout(resolve, 20));
+  }
+}
+
+/** Starts `postern start --worker` with this configuration; resolves once `port` greets. */
+export async function startGatewayProcess(configFile: string, port: number): Promise<GatewayProcess> {
+  const child = spawn(process.execPath, [mainFile, '--config', configFile, 'start', '--worker'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  try {
+    await accepting(child, port);
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw new Error(`${(error as Error).message}: ${output}`, { cause: error });
+  }
+  return {
+    child,
+    output: () => output,
+    async end(signal) {
+      if (child.exitCode === null && child.signalCode === null) {
+        child.kill(signal);
+        await once(child, 'exit');
+      }
+      return child.exitCode;
+    },
+  };
+}
+
+export function writeConfig(folder: string, yaml: string): string {
+  mkdirSync(folder, { recursive: true });
+  const file = path.join(folder, 'postern.yaml');
+  writeFileSync(file, yaml);
+  return file;
+}
