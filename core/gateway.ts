@@ -21,7 +21,7 @@ import { readChain } from './config/chain-entry.ts';
 import { ConfigError, type ConfigProblem, type LoadedConfig, loadConfig } from './config/load.ts';
 import { nearest } from './config/nearest.ts';
 import type { DocumentedPlugin } from './config/render-docs.ts';
-import { type ControlRequest, controlSocketName } from './control/protocol.ts';
+import { type ControlRequest, controlSocketPath } from './control/protocol.ts';
 import { startControlServer } from './control/server.ts';
 import { cidrSet } from './lib/cidr.ts';
 import type { Clock } from './lib/clock.ts';
@@ -376,7 +376,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     log.info({ event: 'reloaded', file: next.config.file }, 'configuration reloaded');
     previous.chain.close().catch((error: unknown) => log.error({ err: error }, 'Old chain did not close'));
   };
-  const control = await startControlServer(path.join(folder, controlSocketName), async (request: ControlRequest) => {
+  const control = await startControlServer(controlSocketPath(folder), async (request: ControlRequest) => {
     if (request.command === 'status') return status();
     if (request.command === 'reload') return reload(() => loadConfig(current.config.file, process.cwd()));
     if (request.command === 'stop') return onStop?.();

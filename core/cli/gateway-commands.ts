@@ -1,15 +1,14 @@
 // postern status | reload | version
-import path from 'node:path';
 import { loadConfig } from '../config/load.ts';
 import { askGateway } from '../control/client.ts';
-import { controlSocketName } from '../control/protocol.ts';
+import { controlSocketPath } from '../control/protocol.ts';
 import { dataFolder, type GatewayStatus } from '../gateway.ts';
 import { type CliContext, type ExitCode, exitCodes, print } from './context.ts';
 import { packageVersion } from './package-version.ts';
 import { formatTable } from './table.ts';
 
 export function controlSocket(context: CliContext): string {
-  return path.join(dataFolder(loadConfig(context.configFile, context.workingFolder)), controlSocketName);
+  return controlSocketPath(dataFolder(loadConfig(context.configFile, context.workingFolder)));
 }
 
 export async function status(context: CliContext): Promise<ExitCode> {

@@ -1,6 +1,10 @@
 // How `postern` commands talk to the running gateway: one JSON object per line over a unix socket in the data folder that
 // only its owner may open. A request `{"command": …}` gets one `{"ok": true, "value": …}` or `{"ok": false, "error": …}`.
 
+import { createHash } from 'node:crypto';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+
 export type ControlCommand = 'status' | 'reload' | 'stop' | 'flush';
 
 export interface ControlRequest {
@@ -15,4 +19,12 @@ export type ControlResponse =
 /** Longest line either side accepts, bytes. */
 export const maxControlLine = 1_048_576;
 
-export const controlSocketName = 'control.sock';
+/** sun_path of unix(7) holds 108 bytes with the terminating zero. */
+const longestSocketPath = 107;
+
+/** Where the gateway of this data folder listens; a folder too deep for a socket gets one in the folder for temporary files. */
+export function controlSocketPath(dataFolder: string): string {
+  const inFolder = path.join(dataFolder, 'control.sock');
+  if (Buffer.byteLength(inFolder) <= longestSocketPath) return inFolder;
+  return path.join(tmpdir(), `postern-${createHash('sha256').update(dataFolder).digest('hex').slice(0, 16)}.sock`);
+}

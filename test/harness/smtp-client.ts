@@ -60,7 +60,11 @@ export class SmtpClient {
   }
 
   /** Sends one message, CRLF line ends, dot-stuffing done here; resolves to the reply after the final dot. */
-  async send(mail: { readonly from: string; readonly to: readonly string[]; readonly body: Buffer | string }): Promise<string> {
+  async send(mail: {
+    readonly from: string;
+    readonly to: readonly string[];
+    readonly body: Buffer | string;
+  }): Promise<string> {
     await this.command(`MAIL FROM:<${mail.from}>`);
     for (const to of mail.to) await this.command(`RCPT TO:<${to}>`);
     await this.command('DATA', /^354/);

@@ -3,7 +3,13 @@ import { randomInt } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { freePort, type GatewayProcess, runPostern, startGatewayProcess, writeConfig } from '../../harness/gateway-process.ts';
+import {
+  freePort,
+  type GatewayProcess,
+  runPostern,
+  startGatewayProcess,
+  writeConfig,
+} from '../../harness/gateway-process.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 
 const wanted = 2000;
@@ -37,7 +43,8 @@ chain: [relay-policy, recipients]
 log: { level: error, format: json }
 `,
   );
-  for (const user of users) t.equal((await runPostern(['--config', config, 'user', 'add', user, '--generate'])).code, 0);
+  for (const user of users)
+    t.equal((await runPostern(['--config', config, 'user', 'add', user, '--generate'])).code, 0);
 
   const acknowledged: Sent[] = [];
   let next = 0;
@@ -91,7 +98,9 @@ log: { level: error, format: json }
   // What was queued rather than delivered comes out at the next start.
   gateway = await startGatewayProcess(config, port);
   for (;;) {
-    const status = JSON.parse((await runPostern(['--config', config, '--json', 'status'])).stdout) as { queue: { pending: number } };
+    const status = JSON.parse((await runPostern(['--config', config, '--json', 'status'])).stdout) as {
+      queue: { pending: number };
+    };
     if (status.queue.pending === 0) break;
   }
   await gateway.end('SIGTERM');
@@ -108,10 +117,18 @@ log: { level: error, format: json }
       }
     }
   }
-  const lost = acknowledged.flatMap(({ id, to }) => to.filter(user => !arrived.has(`${id} ${user}`)).map(user => `${id} for ${user}`));
+  const lost = acknowledged.flatMap(({ id, to }) =>
+    to.filter(user => !arrived.has(`${id} ${user}`)).map(user => `${id} for ${user}`),
+  );
   t.same(lost, [], 'nothing that got a 250 is lost');
-  const left = ['new', 'cur', 'tmp'].filter(name => name === 'tmp').flatMap(name => users.map(user => readdirSync(path.join(folder, 'data/mail/example.org', user.split('@')[0] ?? '', name)).length));
+  const left = ['new', 'cur', 'tmp']
+    .filter(name => name === 'tmp')
+    .flatMap(name =>
+      users.map(user => readdirSync(path.join(folder, 'data/mail/example.org', user.split('@')[0] ?? '', name)).length),
+    );
   const duplicates = [...arrived.values()].reduce((sum, count) => sum + count - 1, 0);
-  t.comment(`${acknowledged.length} acknowledged, ${lost.length} lost, ${unanswered} without a reply, ${duplicates} duplicates, ${kills} kills, ${left.reduce((a, b) => a + b, 0)} files left in tmp`);
+  t.comment(
+    `${acknowledged.length} acknowledged, ${lost.length} lost, ${unanswered} without a reply, ${duplicates} duplicates, ${kills} kills, ${left.reduce((a, b) => a + b, 0)} files left in tmp`,
+  );
   t.equal(duplicates, 0, 'one session sends each message once, so nothing arrives twice');
 });
