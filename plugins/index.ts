@@ -3,12 +3,16 @@
 import type { Plugin } from '../core/plugin/index.ts';
 import { auth } from './auth/index.ts';
 import { dnsbl } from './dnsbl/index.ts';
+import { limits } from './limits/index.ts';
 import { recipients } from './recipients/index.ts';
 import { relayPolicy } from './relay-policy/index.ts';
+import { rfc822 } from './rfc822/index.ts';
 
 export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   auth,
   dnsbl,
+  limits,
   'relay-policy': relayPolicy,
   recipients,
+  rfc822,
 };
