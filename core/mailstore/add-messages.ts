@@ -8,40 +8,30 @@ import { lookAgain, removeMessages } from './change-messages.ts';
 import { hasCode } from './disk.ts';
 import { removeQuietly } from './durable-disk.ts';
 import { physicalSize, writeTail } from './file-name.ts';
-import type { Folder, RowChange, StatePatch } from './folder.ts';
+import type { Folder, StatePatch } from './folder.ts';
 import { maskOf } from './keyword-file.ts';
 import type { AppendOptions, Uid } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
-import { giveUids, syncFolder } from './sync-folder.ts';
+import { admitFiles, type NewFile, syncFolder } from './sync-folder.ts';
 import type { FileRow } from './user-index.ts';
 import { writeForm } from './write-form.ts';
 
-type NewFile = Omit<FileRow, 'uid' | 'modseq'>;
-
 /**
- * Gives UIDs to files that `place` has put into `cur/`, and tells the index. The list may have changed since the last
- * sync; then a sync comes first. Undefined for a file that another program took away at once.
+ * Gives UIDs to files that were put into `cur/`. The list may have changed since the last sync; then a sync finds them.
+ * Undefined for a file that another program took away at once.
  */
 async function admit(
   folder: Folder,
   files: readonly NewFile[],
   placed: StatePatch,
 ): Promise<readonly (Uid | undefined)[]> {
-  const bases = files.map(file => file.base);
-  const given = placed.curStamp === 0 ? undefined : await giveUids(folder, bases, true);
-  if (given) {
-    const changes: RowChange[] = files.map(file => ({
-      after: { ...file, uid: given.assigned.get(file.base) ?? 0, modseq: 0 },
-    }));
-    folder.commit(changes, { ...placed, ...given.patch });
-    return changes.map(change => change.after?.uid as Uid);
-  }
+  const given = placed.curStamp === 0 ? undefined : await admitFiles(folder, files, placed, { durable: true });
+  if (given) return given.map(uid => uid as Uid);
   const { id, uidNext } = folder.state;
   await lookAgain(folder);
-  const uids = new Map(
-    folder.index.rows(id, uidNext - 1, Number.MAX_SAFE_INTEGER).map(row => [row.base, row.uid as Uid]),
-  );
-  return bases.map(base => uids.get(base));
+  const rows = folder.index.rows(id, uidNext - 1, Number.MAX_SAFE_INTEGER);
+  const uids = new Map(rows.map(row => [row.base, row.uid as Uid]));
+  return files.map(({ base }) => uids.get(base));
 }
 
 /** UIDs are given in the order of names: those of one batch must sort as they were given. */

@@ -72,8 +72,9 @@ export const wireSize = (base: string): number | undefined => sizeField(base, ',
 
 /** Order in which messages of unknown age get their UIDs: by the time in the name, then by the name. */
 export function compareNames(a: string, b: string): number {
-  const bySecond = Number.parseInt(a, 10) - Number.parseInt(b, 10);
-  if (bySecond) return bySecond;
+  const second = (name: string): number => Number(/^\d{1,15}/.exec(name)?.[0] ?? Number.MAX_SAFE_INTEGER);
+  const bySecond = second(a) - second(b);
+  if (bySecond !== 0) return bySecond;
   return a < b ? -1 : a > b ? 1 : 0;
 }
 

@@ -20,6 +20,7 @@ function decodePart(part: string): string | undefined {
 export function canonicalName(name: string): string {
   const parts = name.split(delimiter);
   if (parts.some(part => part === '')) throw new MailboxError('cannot', `Mailbox name "${name}" has an empty part`);
+  if (/\p{Cs}/u.test(name)) throw new MailboxError('cannot', `Mailbox name "${name}" is not Unicode`);
   if (parts[0]?.toUpperCase() === 'INBOX') parts[0] = 'INBOX';
   return parts.join(delimiter);
 }
@@ -36,7 +37,7 @@ export function directoryOf(name: string): string {
 /** The mailbox that a directory holds; undefined where it is none of ours (not canonical: it could not be opened again). */
 export function nameOf(directory: string): string | undefined {
   if (directory === '') return 'INBOX';
-  if (!directory.startsWith('.') || directory.length < 2) return undefined;
+  if (!directory.startsWith('.') || directory.includes(delimiter)) return undefined;
   const parts = directory.slice(1).split('.').map(decodePart);
   if (parts.includes(undefined) || parts.includes('')) return undefined;
   const name = parts.join(delimiter);

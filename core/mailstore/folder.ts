@@ -98,11 +98,11 @@ export class Folder {
 
   async #catchUp(): Promise<void> {
     try {
-      this.#refresh();
+      this.refresh();
     } catch (error) {
       if (!isIndexDamage(error)) throw error;
       this.#dropIndex();
-      this.#refresh();
+      this.refresh();
     }
     if (this.#stale && this.#records) await this.#load();
   }
@@ -135,7 +135,7 @@ export class Folder {
     }
     this.#records = records;
     this.#stale = false;
-    this.#refresh();
+    this.refresh();
   }
 
   readKeywordNames(): void {
@@ -156,8 +156,11 @@ export class Folder {
     this.readKeywordNames();
   }
 
-  /** Takes in what another process wrote to the index. */
-  #refresh(): void {
+  /**
+   * Takes in what another process wrote to the index. Whoever gives UIDs does so while holding the list's lock from
+   * here to `commit`: else two processes could give one message two of them.
+   */
+  refresh(): void {
     const found = this.index.folder(this.directory) ?? this.#firstState();
     const known = this.#state;
     this.#state = found;

@@ -3,7 +3,7 @@
 // us look at every name. Runs inside `folder.alone`.
 import path from 'node:path';
 import { withDotlock } from './dotlock.ts';
-import { readTail } from './file-name.ts';
+import { readTail, splitName } from './file-name.ts';
 import type { Folder, RowChange, StatePatch } from './folder.ts';
 import { listStampOf } from './folder.ts';
 import { MailboxError } from './mailbox.ts';
@@ -13,6 +13,7 @@ import { mergeUids } from './merge-uids.ts';
 import type { Place, Scan } from './scan-folder.ts';
 import { listFiles, moveToCur, scanFolder } from './scan-folder.ts';
 import { appendUids, readUidFile, rewriteUids, uidFile } from './uid-file.ts';
+import type { UidList } from './uid-list.ts';
 import type { FileRow } from './user-index.ts';
 
 const rowsAtOnce = 5000;
@@ -54,47 +55,73 @@ async function missingFolder(folder: Folder): Promise<void> {
 /** False where the rest of the folder changed too. */
 async function syncNew(folder: Folder, move: boolean, newMtimeMs: number): Promise<boolean> {
   const { disk, newName, clock } = folder.parts;
-  const newPath = path.join(folder.path, 'new');
-  const names = await listFiles(disk, newPath);
+  const names = await listFiles(disk, path.join(folder.path, 'new'));
   const known = new Map(folder.index.rowsInNew(folder.state.id).map(row => [row.base, row]));
   const work = (): ReadonlyMap<string, Place> => moveToCur(disk, folder.path, names, newName);
-  const { result: moved, patch } = move ? folder.changingCur(work) : { result: new Map<string, Place>(), patch: {} };
+  const { result: moved, patch } = move ? folder.changingCur(work) : { result: placesInNew(names), patch: {} };
   if (patch.curStamp === 0) return false;
-  const places = new Map<string, Place>(moved);
-  if (!move)
-    for (const name of names) {
-      const colon = name.indexOf(':');
-      const base = colon < 0 ? name : name.slice(0, colon);
-      places.set(base, { tail: name.slice(base.length), inNew: true });
-    }
-  for (const base of known.keys()) if (!places.has(base)) return false;
-  const changes = [...known.values()].flatMap(row => changedPlace(row, places.get(row.base)));
-  const newcomers = [...places.keys()].filter(base => !known.has(base));
-  const uids = newcomers.length > 0 ? await giveUids(folder, newcomers) : { patch: {}, assigned: new Map() };
-  if (!uids) return false;
-  // Emptied by us just now, or seen as it is: either way younger changes show in the stamp.
+  for (const base of known.keys()) if (!moved.has(base)) return false;
+  const changes = [...known.values()].flatMap(row => changedPlace(row, moved.get(row.base)));
+  const newcomers = await measureNew(
+    folder,
+    [...moved].filter(([base]) => !known.has(base)),
+  );
+  // Emptied by us just now: what comes in the same tick of the clock must be seen.
   const newStamp = move && names.length > 0 ? 0 : trusted(newMtimeMs, clock.now());
-  const added = await describe(folder, uids.assigned, places);
-  folder.commit([...changes, ...added], { ...patch, ...uids.patch, newStamp });
+  const patched = { ...patch, newStamp };
+  if (newcomers.length > 0) return (await admitFiles(folder, newcomers, patched, { changes })) !== undefined;
+  folder.commit(changes, patched);
   return true;
 }
 
-interface Given {
-  readonly assigned: ReadonlyMap<string, number>;
-  readonly patch: StatePatch;
+function placesInNew(names: readonly string[]): ReadonlyMap<string, Place> {
+  return new Map(
+    names.map(name => {
+      const { base, tail } = splitName(name);
+      return [base, { tail, inNew: true }];
+    }),
+  );
 }
 
-/** UIDs for files that nobody has listed yet; undefined where the list changed since we last read it. */
-export async function giveUids(folder: Folder, bases: readonly string[], durable = false): Promise<Given | undefined> {
+/** A file that the index does not know yet. */
+export type NewFile = Omit<FileRow, 'uid' | 'modseq'>;
+
+/** What the index must know of files; one that is gone meanwhile is left out. */
+async function measureNew(folder: Folder, files: readonly (readonly [string, Place])[]): Promise<readonly NewFile[]> {
+  const measures = await measureFiles(
+    folder.parts.disk,
+    files.map(([base, place]) => ({ base, file: folder.filePath({ base, ...place }) })),
+  );
+  return files.flatMap(([base, place], at) => {
+    const measure = measures[at];
+    return measure ? [{ base, ...place, ...readTail(place.tail), ...measure }] : [];
+  });
+}
+
+/**
+ * UIDs for files that nobody has listed yet, in order of their names, by appending to the list. Undefined, and nothing
+ * done, where the list changed since we last read it. `durable`: the UIDs are told to a client at once.
+ */
+export async function admitFiles(
+  folder: Folder,
+  files: readonly NewFile[],
+  patch: StatePatch,
+  also: { readonly changes?: readonly RowChange[]; readonly durable?: boolean } = {},
+): Promise<readonly number[] | undefined> {
   const { disk } = folder.parts;
   const file = uidFile(folder.path);
   return withDotlock(folder.parts, file, async () => {
-    const { state } = folder;
-    if (state.listStamp === '' || listStampOf(disk.stat(file)) !== state.listStamp) return undefined;
-    const list = { uidValidity: state.uidValidity, uidNext: state.uidNext, extra: '', entries: [], appendable: true };
-    const merged = mergeUids({ list, known: new Map(), newcomers: bases, uidNext: state.uidNext });
-    await appendUids(disk, folder.path, merged.append, durable);
-    return { assigned: merged.assigned, patch: { uidNext: merged.uidNext, listStamp: listStampOf(disk.stat(file)) } };
+    folder.refresh();
+    const { uidValidity, uidNext, listStamp } = folder.state;
+    if (listStamp === '' || listStampOf(disk.stat(file)) !== listStamp) return undefined;
+    const list = { uidValidity, uidNext, extra: '', entries: [], appendable: true };
+    const merged = mergeUids({ list, known: new Map(), newcomers: files.map(({ base }) => base), uidNext });
+    await appendUids(disk, folder.path, merged.append, also.durable ?? false);
+    const uids = files.map(({ base }) => merged.assigned.get(base) ?? 0);
+    const added = files.map((row, at) => ({ after: { ...row, uid: uids[at] ?? 0, modseq: 0 } }));
+    const stamps = { uidNext: merged.uidNext, listStamp: listStampOf(disk.stat(file)) };
+    folder.commit([...(also.changes ?? []), ...added], { ...patch, ...stamps });
+    return uids;
   });
 }
 
@@ -103,33 +130,6 @@ function changedPlace(row: FileRow, place: Place | undefined): readonly RowChang
   const flags = readTail(place.tail);
   const visible = flags.flags !== row.flags || flags.keywords !== row.keywords;
   return [{ before: row, after: { ...row, ...place, ...flags, modseq: visible ? 0 : row.modseq } }];
-}
-
-/** Rows for files that got a UID; a file that is gone meanwhile is left out. */
-async function describe(
-  folder: Folder,
-  assigned: ReadonlyMap<string, number>,
-  places: ReadonlyMap<string, Place>,
-  before: ReadonlyMap<string, FileRow> = new Map(),
-): Promise<readonly RowChange[]> {
-  const bases = [...assigned.keys()];
-  const measures = await measureFiles(
-    folder.parts.disk,
-    bases.map(base => ({ base, file: folder.filePath({ base, tail: '', inNew: false, ...places.get(base) }) })),
-  );
-  return bases.flatMap((base, at) => {
-    const place = places.get(base);
-    const measure = measures[at];
-    const uid = assigned.get(base);
-    if (!place || !measure || uid === undefined) return [];
-    const known = before.get(base);
-    return [
-      {
-        ...(known && { before: known }),
-        after: { uid, base, ...place, ...readTail(place.tail), ...measure, modseq: 0 },
-      },
-    ];
-  });
 }
 
 async function allRows(folder: Folder): Promise<Map<string, FileRow>> {
@@ -147,44 +147,70 @@ async function syncAll(folder: Folder, move: boolean): Promise<void> {
   const { disk, newName, clock } = folder.parts;
   const start = clock.monotonic();
   const scan = await scanFolder(disk, folder.path, move, newName);
-  const file = uidFile(folder.path);
-  const { rows, merged, listStamp, validity } = await withDotlock(folder.parts, file, async () => {
-    const list = readUidFile(disk, folder.path);
-    const validity = list?.uidValidity ?? folder.state.uidValidity;
-    if (validity !== folder.state.uidValidity) folder.restart(validity);
-    const rows = await allRows(folder);
-    const known = new Map<string, number>();
-    for (const [base, row] of rows) if (!scan.calm || scan.files.has(base)) known.set(base, row.uid);
-    const newcomers = [...scan.files.keys()].filter(base => !rows.has(base));
-    const merged = mergeUids({ list, known, newcomers, uidNext: folder.state.uidNext });
-    await writeList(folder, list?.extra, merged);
-    return { rows, merged, validity, listStamp: listStampOf(disk.stat(file)) };
-  });
+  // Measured before the lock is taken: files of unknown size have to be read.
+  const rows = await allRows(folder);
+  const strangers = [...scan.files].filter(([base]) => !rows.has(base));
+  const measured = new Map((await measureNew(folder, strangers)).map(file => [file.base, file]));
   folder.readKeywordNames();
-  const added = await describe(folder, merged.assigned, scan.files, rows);
-  const changes = [...keptChanges(rows, scan, merged), ...added];
-  const { firstRecent } = folder.state;
-  const now = clock.now();
-  folder.commit(changes, {
+  await withDotlock(folder.parts, uidFile(folder.path), async () => {
+    const list = readUidFile(disk, folder.path);
+    folder.refresh();
+    if (list && list.uidValidity !== folder.state.uidValidity) folder.restart(list.uidValidity);
+    const { uidNext } = folder.state;
+    // Listed by another program after we looked: its file must be seen now, or its UID would be below ours later.
+    const late = list?.entries.some(({ uid, base }) => uid >= uidNext && !scan.files.has(base)) ?? false;
+    await mergeScan(folder, list, late ? await scanFolder(disk, folder.path, false, newName) : scan, measured);
+  });
+  folder.lastScanMs = clock.monotonic() - start;
+}
+
+/** Brings list, index and files together. Holds the list's lock. */
+async function mergeScan(
+  folder: Folder,
+  list: UidList | undefined,
+  scan: Scan,
+  measured: ReadonlyMap<string, NewFile>,
+): Promise<void> {
+  const rows = await allRows(folder);
+  const known = new Map<string, number>();
+  for (const [base, row] of rows) if (!scan.calm || scan.files.has(base)) known.set(base, row.uid);
+  const strangers = [...scan.files].filter(([base]) => !rows.has(base));
+  const late = await measureNew(
+    folder,
+    strangers.filter(([base]) => !measured.has(base)),
+  );
+  const files = new Map([...measured, ...late.map(file => [file.base, file] as const)]);
+  const newcomers = strangers.map(([base]) => base).filter(base => files.has(base));
+  const merged = mergeUids({ list, known, newcomers, uidNext: folder.state.uidNext });
+  await writeList(folder, list?.extra, merged);
+  const added = newcomers.flatMap(base => addedRow(files.get(base), scan.files.get(base), merged.assigned.get(base)));
+  const now = folder.parts.clock.now();
+  folder.commit([...keptChanges(rows, scan, merged), ...added], {
     uidNext: merged.uidNext,
     staleLines: merged.staleLines,
-    listStamp,
-    firstRecent: firstRecent || firstRecentOf(scan, added, merged.uidNext),
+    listStamp: listStampOf(folder.parts.disk.stat(uidFile(folder.path))),
+    firstRecent: folder.state.firstRecent || firstRecentOf(scan, added, merged.uidNext),
     newStamp: scan.calm ? trusted(scan.newMtimeMs, now) : 0,
     curStamp: scan.calm ? trusted(scan.curMtimeMs, now) : 0,
     recheckAt: 0,
   });
-  folder.lastScanMs = clock.monotonic() - start;
-  void validity;
+}
+
+function addedRow(file: NewFile | undefined, place: Place | undefined, uid: number | undefined): readonly RowChange[] {
+  if (!file || !place || uid === undefined) return [];
+  return [{ after: { ...file, ...place, ...readTail(place.tail), uid, modseq: 0 } }];
 }
 
 function keptChanges(rows: ReadonlyMap<string, FileRow>, scan: Scan, merged: MergeResult): readonly RowChange[] {
   const changes: RowChange[] = [];
   for (const [base, row] of rows) {
     const place = scan.files.get(base);
-    if (place) {
-      if (!merged.assigned.has(base)) changes.push(...changedPlace(row, place));
-    } else if (scan.calm) changes.push({ before: row });
+    const uid = merged.assigned.get(base);
+    if (uid !== undefined) {
+      const where = place ?? row;
+      changes.push({ before: row, after: { ...row, ...where, ...readTail(where.tail), uid, modseq: 0 } });
+    } else if (place) changes.push(...changedPlace(row, place));
+    else if (scan.calm) changes.push({ before: row });
   }
   return changes;
 }

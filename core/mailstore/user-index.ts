@@ -109,13 +109,15 @@ const toRow = ([uid, flags, keywords, size, date, modseq, inNew, base, tail]: Ro
   modseq,
 });
 
+/** SQLITE_CORRUPT, SQLITE_NOTADB; SQLITE_IOERR_SHORT_READ, which is how a file cut short shows. */
 const damageCodes = new Set([11, 26]);
+const shortRead = 522;
 
-/** True for what SQLite says of a damaged file (SQLITE_CORRUPT, SQLITE_NOTADB) or one of another layout. */
+/** True for what SQLite says of a damaged file, or one of another layout. */
 export function isIndexDamage(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = (error as { readonly errcode?: unknown }).errcode;
-  if (typeof code === 'number') return damageCodes.has(code & 0xff);
+  if (typeof code === 'number') return damageCodes.has(code & 0xff) || code === shortRead;
   return /malformed|not a database|no such (table|column)/i.test(error.message);
 }
 

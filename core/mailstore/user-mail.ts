@@ -159,7 +159,7 @@ export class MaildirUser {
     const parents = new Set([...names].flatMap(parentsOf));
     const subscribed = new Set(readSubscriptions(disk, this.root));
     const uses = readSpecialUses(disk, this.root);
-    const all = [...new Set([...names, ...parents])].sort((a, b) => (a < b ? -1 : 1));
+    const all = [...new Set([...names, ...parents])].sort(inboxFirst);
     return all.map(name => ({
       name,
       selectable: names.has(name),
@@ -374,6 +374,8 @@ export class MaildirUser {
     if (this.#parts.owner.token !== undefined) removeQuietly(this.#parts.disk, this.#parts.owner.token);
   }
 }
+
+const inboxFirst = (a: string, b: string): number => (a === 'INBOX' ? -1 : b === 'INBOX' ? 1 : a < b ? -1 : 1);
 
 /** Throws `overquota` where the limit leaves no room for `bytes` more. */
 export async function checkQuota(
