@@ -15,6 +15,7 @@ import { createListeners } from './compose/listeners.ts';
 import { createLocalTransport } from './compose/local-transport.ts';
 import { createMailboxLookup } from './compose/mailbox-lookup.ts';
 import { createPluginHost } from './compose/plugin-host.ts';
+import { createRelayRoutes, ownAddress } from './compose/relay-routes.ts';
 import { createRouteLookup } from './compose/routes.ts';
 import { createSubmitter } from './compose/submitter.ts';
 import { readChain } from './config/chain-entry.ts';
@@ -25,6 +26,8 @@ import { type ControlRequest, controlSocketPath } from './control/protocol.ts';
 import { startControlServer } from './control/server.ts';
 import { cidrSet } from './lib/cidr.ts';
 import type { Clock } from './lib/clock.ts';
+import { randomId } from './lib/random-id.ts';
+import { type Address, parseMailbox } from './mail/address.ts';
 import type { TraceRecord, TraceSink } from './mail/trace.ts';
 import { createMaildirStore } from './mailstore/maildir-store.ts';
 import { createDns, systemServers } from './net/dns.ts';
@@ -36,10 +39,13 @@ import { resolvePlugin } from './pipeline/resolve-plugin.ts';
 import { defaultBackoff } from './queue/backoff.ts';
 import { createDestinationHealth } from './queue/destination-health.ts';
 import type { QueuePolicy } from './queue/entry.ts';
+import { createReporter } from './queue/report.ts';
 import { createScheduler } from './queue/scheduler.ts';
 import { createSettler } from './queue/settle.ts';
 import { openQueueStore } from './queue/store.ts';
 import type { RouteLookup } from './queue/transport.ts';
+import { createMtaSts, stsMigrations } from './relay/mta-sts.ts';
+import { createRelay } from './relay/smtp-transport.ts';
 import { openSqliteState } from './state/sqlite.ts';
 import type { State } from './state/state.ts';
 import { openTraceStore, type TraceStore } from './state/trace-store.ts';
@@ -170,6 +176,14 @@ export async function openTraces(config: LoadedConfig, clock: Clock, log: Logger
   };
 }
 
+function postmasterOf(config: LoadedConfig): Address | undefined {
+  const { postmaster } = config.options.queue;
+  if (postmaster === undefined) return undefined;
+  const parsed = parseMailbox(postmaster);
+  if (parsed.kind === 'address') return parsed.address;
+  throw new ConfigError([config.locate(['queue', 'postmaster'], `'${postmaster}' is not an address`)]);
+}
+
 const describeCertificate = (certificate: CertificateInfo): string =>
   `${certificate.names[0] ?? '?'}${certificate.selfSigned ? ' (self-signed)' : ''}, until ${new Date(certificate.notAfter).toISOString().slice(0, 10)}`;
 
@@ -264,8 +278,23 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     firstRetryMs: options.queue.firstRetry,
     maxRetryMs: options.queue.maxRetry,
   };
+  const postmaster = postmasterOf(deps.config);
   const queueStore = await openQueueStore(state, path.join(folder, 'queue'));
   const health = createDestinationHealth(policy);
+
+  await state.migrate('relay-sts', stsMigrations);
+  const relay = stack.add(
+    'relay',
+    createRelay({
+      clock,
+      dns,
+      log,
+      hostname,
+      mtaSts: createMtaSts({ dns, clock, state }),
+      isOwnAddress: ownAddress(() => current.config.options),
+      connections: options.queue.concurrency,
+    }),
+  );
 
   const generate = async (config: LoadedConfig): Promise<Generation> => {
     const { entries, problems } = await chainEntries(config);
@@ -284,6 +313,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       configFolder: config.folder,
       submit: message => submitter.submit(message),
     });
+    const relayRoutes = createRelayRoutes(config, relay, deps.env);
     const chain = await loadChain(entries, { clock, log, hostFor }).catch((error: unknown) => {
       if (!(error instanceof ChainError)) throw error;
       throw new ConfigError(
@@ -292,7 +322,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       );
     });
     const local = withDeliverHook(createLocalTransport(mail, lookup, config.options.stores.quota), () => chain);
-    return { config, chain, routes: createRouteLookup({ domains: config.options.domains, local }) };
+    return { config, chain, routes: createRouteLookup({ domains: config.options.domains, local, relay: relayRoutes }) };
   };
 
   let current = await generate(deps.config);
@@ -304,11 +334,22 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       deps.onTrace?.(trace);
     },
   };
+  const report = createReporter({
+    store: queueStore,
+    routes,
+    policy,
+    clock,
+    log,
+    hostname,
+    newId: () => randomId(clock.now()),
+    ...(postmaster === undefined ? {} : { postmaster }),
+    wake: destinations => scheduler.wake(destinations),
+  });
   const scheduler = createScheduler({
     store: queueStore,
     routes,
     health,
-    report: async () => undefined,
+    report,
     policy,
     clock,
     log,

@@ -4,10 +4,12 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import type { Directory } from '../accounts/directory.ts';
 import type { GatewayOptions, ListenerOptions } from '../config/gateway-options.ts';
+import { createImapServer } from '../imap/server.ts';
 import type { Clock } from '../lib/clock.ts';
 import { randomId } from '../lib/random-id.ts';
 import type { TraceSink } from '../mail/trace.ts';
 import type { MailStore } from '../mailstore/mailbox.ts';
+import type { ConnectionLimitOptions } from '../net/connection-limits.ts';
 import type { Tls } from '../net/tls.ts';
 import type { Chain } from '../pipeline/chain.ts';
 import type { Dns } from '../plugin/contract.ts';
@@ -95,6 +97,35 @@ function smtpServer(
   });
 }
 
+function imapServer(listener: ListenerOptions, options: GatewayOptions, parts: ListenerParts): ProtocolServer {
+  const { limits } = listener;
+  return createImapServer({
+    listener: {
+      name: listener.name,
+      target: targetOf(listener),
+      tls: listener.tls,
+      allowPlaintextAuth: listener.allowPlaintextAuth,
+      proxyProtocol: listener.proxyProtocol,
+      connections: connectionLimitsOf(listener),
+      // RFC 3501 §5.4: 30 minutes at least, whatever the configuration says.
+      limits: { appendBytes: options.message.maxSize, idleTimeoutMs: Math.max(limits.idleTimeout, 30 * 60_000) },
+    },
+    hostname: parts.hostname,
+    spoolDir: path.join(parts.spoolDir, `imap-${listener.name}`),
+    directory: parts.directory,
+    store: parts.mail,
+    log: parts.log,
+    clock: parts.clock,
+    ...(listener.tls === 'none' ? {} : { tls: parts.tls }),
+  });
+}
+
+const connectionLimitsOf = ({ limits }: ListenerOptions): ConnectionLimitOptions => ({
+  total: limits.connections,
+  perAddress: limits.connectionsPerAddress,
+  ...(limits.connectionRatePerMinute > 0 ? { rate: { count: limits.connectionRatePerMinute, perMs: 60_000 } } : {}),
+});
+
 function createServer(listener: ListenerOptions, options: GatewayOptions, parts: ListenerParts): ProtocolServer {
   const { role } = listener;
   switch (role) {
@@ -102,6 +133,8 @@ function createServer(listener: ListenerOptions, options: GatewayOptions, parts:
     case 'submission':
     case 'lmtp':
       return smtpServer({ ...listener, role }, options, parts);
+    case 'imap':
+      return imapServer(listener, options, parts);
     default:
       throw new Error(`Role '${role}' is not served yet`);
   }

@@ -144,6 +144,11 @@ const nextHop = z.strictObject({
   fingerprint: z.string().optional().describe('SHA-256 fingerprint of the certificate, for `tls: pinned`.'),
   username: z.string().optional().describe('User name for AUTH at the next hop.'),
   password: secret().optional().describe('Password for AUTH at the next hop, by reference.'),
+  implicitTls: z.boolean().default(false).describe('Begin with TLS (port 465) instead of STARTTLS.'),
+  clientFacts: z
+    .enum(['none', 'xclient', 'xforward'])
+    .default('none')
+    .describe('Tell the next hop who the real client was; it must trust us.'),
   direct: z
     .boolean()
     .default(true)
