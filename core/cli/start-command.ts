@@ -34,8 +34,9 @@ export async function start(context: CliContext, options: StartOptions): Promise
 
 async function runGateway(context: CliContext): Promise<ExitCode> {
   const config = loadConfig(context.configFile, context.workingFolder);
-  const log = createLogger(config.options.log, context.stdout, context.color);
   const live = context.stdout.isTTY === true || config.options.demo;
+  const format = config.options.log.format === 'auto' && live ? 'pretty' : config.options.log.format;
+  const log = createLogger({ ...config.options.log, format }, context.stdout, context.color);
   const gateway = await startGateway({
     config,
     log,
@@ -44,7 +45,7 @@ async function runGateway(context: CliContext): Promise<ExitCode> {
     version: packageVersion(),
     ...(live ? { onTrace: trace => context.stdout.write(`${renderTrace(trace, context.color)}\n`) } : {}),
   });
-  if (config.options.demo || context.stdout.isTTY) {
+  if (live) {
     const listeners = gateway.listeners();
     const lines = [
       '',
