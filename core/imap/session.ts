@@ -244,7 +244,8 @@ export class Session implements Selected, Anonymous {
     this.failures += 1;
     this.log.info({ event: 'imap-login-failed', user: name, mechanism, why, failures: this.failures }, 'login failed');
     const { clock, limits } = this.service;
-    await new Promise<void>(resolve => clock.after(limits.loginDelayMs * this.failures, resolve));
+    const delayMs = limits.loginDelayMs * this.failures;
+    if (delayMs > 0) await new Promise<void>(resolve => clock.after(delayMs, resolve));
     if (this.failures >= limits.loginFailures && !this.ending) {
       this.out.untagged('BYE Too many failed logins');
       this.ending = 'failures';

@@ -52,7 +52,7 @@ export async function startImap(options: FixtureOptions = {}): Promise<ImapFixtu
   const log: Logger = pino({ level: 'warn' }, { write: line => complaints.push(line) });
   const store = createMaildirStore({
     maildirOf: user => path.join(folder, 'mail', user),
-    clock,
+    clock: systemClock,
   });
   const files = options.withTls
     ? await ensureSelfSigned(path.join(folder, 'tls'), ['localhost'], systemClock)
