@@ -35,8 +35,7 @@ export type RouteTarget =
   | { readonly kind: 'local' }
   | { readonly kind: 'discard' }
   /** Refused with these words. */
-  | { readonly kind: 'error'; readonly text: string }
-  | { readonly kind: 'hold' };
+  | { readonly kind: 'error'; readonly text: string };
 
 export interface RouteEntry {
   /** `user@example.org`, `user@`, `example.org`, `.example.org` (its subdomains), `*` (everything else). */

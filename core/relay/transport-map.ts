@@ -1,6 +1,6 @@
 // Reads files of Postfix's transport(5): `pattern  transport:nexthop`, `#` comments, lines that begin with white space
 // continue the one before. Transports: smtp, relay (MX unless in [brackets]), lmtp (`inet:host:port`, `unix:/path`),
-// local and virtual (here), discard, error (the rest is the reason), hold and retry.
+// local and virtual (here), discard, error and retry (the rest is the reason).
 
 import { parseNextHop, type RelayTarget, type RouteEntry, type RouteTarget } from './route.ts';
 import type { TlsPolicy } from './tls-policy.ts';
@@ -59,8 +59,6 @@ function parseTarget(value: string, defaults: MapDefaults): RouteTarget | string
     case 'error':
     case 'retry':
       return { kind: 'error', text: hop.trim() };
-    case 'hold':
-      return { kind: 'hold' };
     case 'lmtp':
       return parseLmtp(hop, defaults);
     case '':

@@ -144,13 +144,9 @@ t.test('what an operator can do', async t => {
   const { store } = await openStore(t);
   const admin = createQueueAdmin(store, policy, () => now);
   const fresh = { receivedAt: now };
-  for (let n = 0; n < 120; n += 1)
-    await store.add(
-      made(`q${String(n).padStart(3, '0')}`, [
-        { dueAt: now + 60_000 },
-        { recipient: rcpt('b@b_x.test'), destination: 'b' },
-      ]),
-    );
+  const two = (id: string): Entry =>
+    made(id, [{ dueAt: now + 60_000 }, { recipient: rcpt('b@b_x.test'), destination: 'b' }], fresh);
+  await Promise.all(Array.from({ length: 120 }, (_, n) => store.add(two(`q${String(n).padStart(3, '0')}`))));
   await store.add(made('r1', [{}], { sender: null, ...fresh }));
   t.same(await admin.counts(), { pending: 241, held: 0, delivered: 0, failed: 0 });
   const page = await admin.list({ recipientDomain: 'b_x.test' }, 100);
