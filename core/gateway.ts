@@ -45,6 +45,7 @@ import { createSettler } from './queue/settle.ts';
 import { openQueueStore } from './queue/store.ts';
 import type { RouteLookup } from './queue/transport.ts';
 import { createMtaSts, stsMigrations } from './relay/mta-sts.ts';
+import { routeVia } from './relay/route-via.ts';
 import { createRelay } from './relay/smtp-transport.ts';
 import { openSqliteState } from './state/sqlite.ts';
 import type { State } from './state/state.ts';
@@ -348,6 +349,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   const scheduler = createScheduler({
     store: queueStore,
     routes,
+    routeVia: (via, recipient) => routeVia(relay, via, recipient),
     health,
     report,
     policy,
@@ -368,6 +370,9 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   });
   const submitter = createSubmitter({ settle: settler.settle, clock, traceSink });
   stack.add('settler', { close: () => settler.idle() });
+  // No other process of this gateway takes mail yet.
+  await queueStore.recover(clock.now());
+  await queueStore.sweepBodies(clock.now());
   scheduler.start();
   stack.add('queue', { close: () => scheduler.stop() });
 

@@ -315,17 +315,25 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
   }
 
   async function sweepEvents(now: number): Promise<void> {
+    const seen = new Set<string>();
     for (let more = true; more && !stopping; ) {
       const entries = await store.events(now, 100);
       more = false;
       for (const entry of entries) {
-        if (stopping) return;
-        const busy = entry.recipients.filter(each => services.get(each.destination)?.inFlight.has(entry.message.id));
-        const recipients = entry.recipients.filter(each => each.state !== 'pending' || !busy.includes(each));
+        // What is still there after its turn is dealt with in the next pass.
+        if (stopping || seen.has(entry.message.id)) continue;
+        seen.add(entry.message.id);
+        const { id } = entry.message;
+        const recipients = entry.recipients.filter(
+          each => each.state !== 'pending' || !services.get(each.destination)?.inFlight.has(id),
+        );
         if (recipients.length === 0) continue;
         more = true;
-        await parts.report({ ...entry, recipients }, now);
+        await parts
+          .report({ ...entry, recipients }, now)
+          .catch((error: unknown) => log.error({ err: error, id }, 'report'));
       }
+      if (seen.size > 10_000) return;
     }
   }
 
