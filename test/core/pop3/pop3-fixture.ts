@@ -1,0 +1,94 @@
+// A POP3 listener over a real Maildir in a folder of its own.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { pino } from 'pino';
+import { type Clock, systemClock } from '../../../core/lib/clock.ts';
+import { bufferRope } from '../../../core/mail/rope.ts';
+import type { MailStore } from '../../../core/mailstore/mailbox.ts';
+import { createMaildirStore } from '../../../core/mailstore/maildir-store.ts';
+import type { LineListenerOptions, LineServer } from '../../../core/net/line-server.ts';
+import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
+import { createPop3Server, type Pop3ServerOptions } from '../../../core/pop3/server.ts';
+import { testAccounts } from '../../harness/accounts.ts';
+
+export interface Pop3Fixture {
+  readonly server: LineServer;
+  readonly port: number;
+  readonly store: MailStore;
+  readonly folder: string;
+  /** Lines of level warn and above. */
+  readonly complaints: readonly string[];
+  /** Into alice's INBOX unless told otherwise; LF becomes CRLF. */
+  deliver(text: string, user?: string): Promise<void>;
+  /** What is in the INBOX now, oldest first. */
+  inbox(user?: string): Promise<readonly string[]>;
+  close(): Promise<void>;
+}
+
+export interface Pop3FixtureOptions {
+  readonly listener?: Partial<LineListenerOptions>;
+  readonly options?: Pop3ServerOptions['options'];
+  readonly limits?: Pop3ServerOptions['limits'];
+  readonly clock?: Clock;
+  readonly withTls?: boolean;
+}
+
+export async function startPop3(given: Pop3FixtureOptions = {}): Promise<Pop3Fixture> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'postern-pop3-'));
+  const clock = given.clock ?? systemClock;
+  const complaints: string[] = [];
+  const accounts = testAccounts(folder);
+  const store = createMaildirStore({ maildirOf: user => path.join(folder, 'mail', user), clock: systemClock });
+  const files = given.withTls
+    ? await ensureSelfSigned(path.join(folder, 'tls'), ['localhost'], systemClock)
+    : undefined;
+  const server = createPop3Server({
+    listener: {
+      name: 'pop3',
+      target: { host: '127.0.0.1', port: 0 },
+      tls: given.withTls ? 'starttls' : 'none',
+      allowPlaintextAuth: true,
+      ...given.listener,
+    },
+    hostname: 'mail.test',
+    directory: accounts.directory,
+    store,
+    log: pino({ level: 'warn' }, { write: (line: string) => complaints.push(line) }),
+    clock,
+    ...(given.options && { options: given.options }),
+    ...(given.limits && { limits: given.limits }),
+    ...(files && { tls: openTls({ certificates: [files], clock: systemClock }) }),
+  });
+  await server.listen();
+  return {
+    server,
+    port: server.address.port,
+    store,
+    folder,
+    complaints,
+    async deliver(text, user = 'alice@example.org') {
+      const [result] = await store.deliver(bufferRope(Buffer.from(text.replace(/\r?\n/g, '\r\n'))), [{ user }]);
+      if (result?.kind !== 'stored') throw new Error(`Not delivered: ${JSON.stringify(result)}`);
+    },
+    async inbox(user = 'alice@example.org') {
+      const mail = await store.user(user);
+      const mailbox = await mail.open('INBOX');
+      await mailbox.sync();
+      const texts: string[] = [];
+      for (const { uid } of mailbox.records) {
+        const message = await mailbox.message(uid);
+        if (message) texts.push((await message.bytes()).toString());
+      }
+      await mailbox.close();
+      mail.release();
+      return texts;
+    },
+    async close() {
+      await server.close(1000);
+      await store.close();
+      await accounts.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
