@@ -14,6 +14,7 @@ export const engines = {
   swaks: { program: 'swaks', package: 'swaks' },
   curl: { program: 'curl', package: 'curl' },
   mbsync: { program: 'mbsync', package: 'isync' },
+  offlineimap: { program: 'offlineimap', package: 'offlineimap3' },
   fetchmail: { program: 'fetchmail', package: 'fetchmail' },
   dovecot: { program: 'dovecot', package: 'dovecot-imapd' },
   'dovecot-lmtp': { program: '/usr/lib/dovecot/lmtp', package: 'dovecot-lmtpd' },

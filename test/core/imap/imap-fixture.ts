@@ -26,6 +26,8 @@ export interface FixtureOptions {
   readonly clock?: Clock;
   readonly quotaBytes?: number;
   readonly withTls?: boolean;
+  /** Another fixture's store, instead of one of its own. */
+  readonly store?: MailStore;
 }
 
 /** alice and bob, password `secret`; `down` cannot be looked up. */
@@ -50,10 +52,8 @@ export async function startImap(options: FixtureOptions = {}): Promise<ImapFixtu
   const clock = options.clock ?? systemClock;
   const complaints: string[] = [];
   const log: Logger = pino({ level: 'warn' }, { write: line => complaints.push(line) });
-  const store = createMaildirStore({
-    maildirOf: user => path.join(folder, 'mail', user),
-    clock: systemClock,
-  });
+  const store =
+    options.store ?? createMaildirStore({ maildirOf: user => path.join(folder, 'mail', user), clock: systemClock });
   const files = options.withTls
     ? await ensureSelfSigned(path.join(folder, 'tls'), ['localhost'], systemClock)
     : undefined;
