@@ -1,6 +1,7 @@
 // The built-in plugins by the name that a chain entry gives. An explicit table: nothing is scanned, nothing registers
 // itself, and a plugin that stands here runs through the compliance suite.
 import type { Plugin } from '../core/plugin/index.ts';
+import { aliases } from './aliases/index.ts';
 import { auth } from './auth/index.ts';
 import { dnsbl } from './dnsbl/index.ts';
 import { limits } from './limits/index.ts';
@@ -9,6 +10,7 @@ import { relayPolicy } from './relay-policy/index.ts';
 import { rfc822 } from './rfc822/index.ts';
 
 export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
+  aliases,
   auth,
   dnsbl,
   limits,

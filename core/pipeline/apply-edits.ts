@@ -16,8 +16,9 @@ export interface Draft {
   readonly originals: ReadonlyMap<string, string>;
 }
 
-function mailbox(text: string): Address {
-  const parsed = parseMailbox(text, { smtputf8: true });
+/** `known`: names a recipient that is there already, which may be a bare `postmaster`. */
+function mailbox(text: string, known = false): Address {
+  const parsed = parseMailbox(text, { smtputf8: true, bareLocal: known });
   if (parsed.kind === 'error') throw new Error(`Edit names '${text}', which is no address (${parsed.reason})`);
   return parsed.address;
 }
@@ -28,7 +29,7 @@ const same = (a: Address, b: Address): boolean => sameAddress(a, b, 'insensitive
 /** The new recipient keeps the DSN parameters of the one that it stands for (RFC 3461 §5.2.7.1). */
 function addRecipient(draft: Draft, named: readonly Recipient[], text: string, original: string | undefined): Draft {
   const address = mailbox(text);
-  const source = original === undefined ? undefined : mailbox(original);
+  const source = original === undefined ? undefined : mailbox(original, true);
   const originals = source ? new Map(draft.originals).set(address.text, root(draft, source.text)) : draft.originals;
   if (draft.recipients.some(recipient => same(recipient.address, address))) return { ...draft, originals };
   const parent = source && named.find(recipient => same(recipient.address, source));
@@ -47,7 +48,7 @@ function editEnvelope(draft: Draft, named: readonly Recipient[], edit: EnvelopeE
     case 'add-recipient':
       return addRecipient(draft, named, edit.address, edit.original);
     case 'remove-recipient': {
-      const gone = mailbox(edit.address);
+      const gone = mailbox(edit.address, true);
       return { ...draft, recipients: draft.recipients.filter(recipient => !same(recipient.address, gone)) };
     }
   }

@@ -3,6 +3,7 @@
 // million parts.
 import {
   byteSize,
+  countHops,
   definePlugin,
   type Message,
   type MimePart,
@@ -94,7 +95,7 @@ export const limits = definePlugin({
         const unlisted = headers.defects.includes('header-too-large') || headers.defects.includes('too-many-fields');
         if (headers.size > settings.headerSize || headers.count > settings.headerFields || unlisted)
           return reject(headerTooBig, `Header section of ${headers.size} bytes, ${headers.count} fields`);
-        const hops = headers.all('received').length;
+        const hops = countHops(headers);
         if (hops > settings.hops) return reject(loop, `${hops} Received fields`);
         const type = headers.get('content-type');
         // What is no multipart has one part; the tree need not be read for that.
