@@ -131,7 +131,8 @@ export function describeIssues(
   });
 }
 
-function knownKeysOf(schema: z.ZodType): KnownKeys {
+/** For `describeIssues`: the keys of a schema at any path. */
+export function knownKeys(schema: z.ZodType): KnownKeys {
   return at => {
     let current: unknown = schema;
     for (const part of [...at, undefined]) {
@@ -156,8 +157,6 @@ function unwrap(schema: unknown): unknown {
     else return current;
   }
 }
-
-export const knownKeys = knownKeysOf;
 
 /** Loads and validates `file`. `shownAs` is the path in messages (default: relative to the working folder given). */
 export function loadConfig(file: string, workingFolder: string): LoadedConfig {
@@ -197,9 +196,7 @@ export function loadConfig(file: string, workingFolder: string): LoadedConfig {
   const parsed = gatewayOptions.safeParse(values);
   if (!parsed.success)
     problems.push(
-      ...describeIssues(parsed.error.issues, knownKeysOf(gatewayOptions)).map(issue =>
-        locate(issue.path, issue.message),
-      ),
+      ...describeIssues(parsed.error.issues, knownKeys(gatewayOptions)).map(issue => locate(issue.path, issue.message)),
     );
   if (!parsed.success || problems.length > 0) throw new ConfigError(problems);
   problems.push(...crossChecks(parsed.data).map(problem => locate(problem.path, problem.message)));

@@ -2,6 +2,7 @@
 // order. Whatever fails, everything that was set up is closed again, so a reload that fails leaves nothing behind.
 // `close` waits for the last session, then closes in reverse order: a plugin may rely on those before it.
 import type { Logger } from 'pino';
+import { describeIssues, knownKeys } from '../config/load.ts';
 import { z } from '../config/schema.ts';
 import type { Clock } from '../lib/clock.ts';
 import { raceSignal, startDeadline } from '../lib/deadline.ts';
@@ -66,7 +67,7 @@ export function validateChain(entries: readonly ChainEntry[]): {
     const strict = schema instanceof z.ZodObject ? schema.strict() : schema;
     const parsed = strict.safeParse(entry.options ?? {});
     if (parsed.success) return parsed.data;
-    for (const issue of parsed.error.issues) problem(issue.message, issue.path);
+    for (const issue of describeIssues(parsed.error.issues, knownKeys(strict))) problem(issue.message, issue.path);
     return undefined;
   });
   return { options, problems };
