@@ -12,7 +12,7 @@ export interface SmtpListenerOptions {
   readonly tls: 'none' | 'starttls' | 'implicit';
   /** AUTH without TLS; only ever for loopback (invariant I8). Default false. */
   readonly allowPlaintextAuth?: boolean;
-  /** Behind the host name in the greeting. Default `ESMTP` or `LMTP`. */
+  /** Behind `220 host ESMTP` (or `LMTP`) in the greeting. Default: nothing. */
   readonly banner?: string;
   /** The greeting waits so long for early talkers. Default 0: no pause at all. */
   readonly greetDelayMs?: number;

@@ -179,7 +179,7 @@ function sessionContext(options: SmtpServerOptions): SessionContext {
     throw new Error(`Listener '${listener.name}' demands TLS and has no certificate`);
   const defaults = {
     allowPlaintextAuth: false,
-    banner: listener.role === 'lmtp' ? 'LMTP' : 'ESMTP',
+    banner: '',
     greetDelayMs: 0,
     lineEnds: 'refuse' as const,
     nul: 'refuse' as const,

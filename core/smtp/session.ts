@@ -92,7 +92,7 @@ export class SmtpSession implements InputHandler {
   }
 
   private async introduce(): Promise<void> {
-    const { listener, reverseName, hostname } = this.context;
+    const { listener, reverseName } = this.context;
     const early = listener.greetDelayMs > 0 ? this.pause(listener.greetDelayMs) : undefined;
     if (listener.lookupReverseName && reverseName) {
       const name = await reverseName(this.facts.remote.address);
@@ -112,7 +112,14 @@ export class SmtpSession implements InputHandler {
     } else if (this.stopping) {
       this.reply(421, '4.3.2', 'Service is stopping, try again later');
       this.close('stopped');
-    } else this.write(`220 ${hostname} ${listener.banner}\r\n`);
+    } else this.sayGreeting();
+  }
+
+  /** RFC 5321 §4.2: no enhanced code. Capitals for old clients that look for `ESMTP`. */
+  sayGreeting(): void {
+    const { listener, hostname } = this.context;
+    const protocol = listener.role === 'lmtp' ? 'LMTP' : 'ESMTP';
+    this.write(`220 ${hostname} ${protocol}${listener.banner === '' ? '' : ` ${listener.banner}`}\r\n`);
   }
 
   /** Resolves early when the client is gone. */

@@ -24,8 +24,7 @@ export async function xclient(session: SmtpSession, args: string): Promise<void>
   );
   const outcome = await session.chain.connect();
   if (session.isOver) return;
-  if (outcome.kind === 'ok')
-    return session.write(`220 ${session.context.hostname} ${session.context.listener.banner}\r\n`);
+  if (outcome.kind === 'ok') return session.sayGreeting();
   session.recordRefusedSession('connect', outcome);
   session.sayReply(outcome.reply);
   session.close('refused');

@@ -120,7 +120,7 @@ export class FixtureChain implements Chain {
         return step('mail', ok());
       },
       async rcpt(_envelope, { address }) {
-        if (address.local === 'unknown')
+        if (address.local === 'unknown' || /[%!@]/.test(address.local))
           return step('rcpt', refusal({ code: 550, enhanced: '5.1.1', text: 'No such user' }));
         if (address.local === 'later')
           return step('rcpt', refusal({ code: 451, enhanced: '4.7.1', text: 'Greylisted, try again' }));
