@@ -56,15 +56,17 @@ const hexValue = (byte: number | undefined): number => {
 };
 const isBlank = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x09;
 
-/** End of the white space at `at`, and whether a line end or the end of the bytes follows it. */
-function blanksEnd(bytes: Buffer, from: number): { readonly at: number; readonly atLineEnd: boolean } {
+/** End of the white space at `from`, and whether a line end (or the end of the body) follows it. */
+function blanksEnd(bytes: Buffer, from: number, isLast: boolean): { readonly at: number; readonly atLineEnd: boolean } {
   let at = from;
   while (isBlank(bytes[at])) at++;
-  const atLineEnd = at >= bytes.length || bytes[at] === 0x0a || (bytes[at] === 0x0d && bytes[at + 1] === 0x0a);
+  const atEnd = at >= bytes.length;
+  const atLineEnd = (atEnd && isLast) || bytes[at] === 0x0a || (bytes[at] === 0x0d && bytes[at + 1] === 0x0a);
   return { at, atLineEnd };
 }
 
-function decodeQuotedPrintable(bytes: Buffer): Buffer {
+/** `isLast`: the bytes end where the body ends; otherwise something follows that is neither blank nor a line end. */
+function decodeQuotedPrintable(bytes: Buffer, isLast: boolean): Buffer {
   const out = Buffer.allocUnsafe(bytes.length);
   let length = 0;
   for (let at = 0; at < bytes.length; ) {
@@ -78,14 +80,14 @@ function decodeQuotedPrintable(bytes: Buffer): Buffer {
         continue;
       }
       // RFC 2045 §6.7 (5): soft line break, with the white space that was added on the way.
-      const after = blanksEnd(bytes, at + 1);
+      const after = blanksEnd(bytes, at + 1, isLast);
       if (after.atLineEnd) {
         at = after.at + (bytes[after.at] === 0x0d ? 2 : 1);
         continue;
       }
     } else if (isBlank(byte)) {
       // RFC 2045 §6.7 (3): white space at the end of a line was added on the way.
-      const after = blanksEnd(bytes, at);
+      const after = blanksEnd(bytes, at, isLast);
       if (!after.atLineEnd) length += bytes.copy(out, length, at, after.at);
       at = after.at;
       continue;
@@ -110,9 +112,9 @@ function createQuotedPrintableDecoder(): TransferDecoder {
       if (cut > 0 && bytes[cut - 1] === PAD) cut--;
       else if (cut > 1 && cut === bytes.length && bytes[cut - 2] === PAD) cut -= 2;
       held = Buffer.from(bytes.subarray(cut));
-      return decodeQuotedPrintable(bytes.subarray(0, cut));
+      return decodeQuotedPrintable(bytes.subarray(0, cut), false);
     },
-    end: () => decodeQuotedPrintable(held),
+    end: () => decodeQuotedPrintable(held, true),
   };
 }
 
@@ -124,7 +126,7 @@ export function createTransferDecoder(encoding: string): TransferDecoder {
 
 /** A whole body at once. */
 export function decodeTransfer(bytes: Buffer, encoding: string): Buffer {
-  if (encoding === 'quoted-printable') return decodeQuotedPrintable(bytes);
+  if (encoding === 'quoted-printable') return decodeQuotedPrintable(bytes, true);
   return encoding === 'base64' ? createBase64Decoder().push(bytes) : bytes;
 }
 

@@ -101,6 +101,8 @@ interface Open {
   truncated: boolean;
   /** RFC 2046 §5.1.5: what a part of this multipart is when it does not say. */
   readonly defaultType: 'text/plain' | 'message/rfc822';
+  /** A message, whose body is its part 1 when it is no multipart; otherwise a part. */
+  readonly isMessage: boolean;
 }
 
 const textPlain: ContentType = { type: 'text', subtype: 'plain', params: new Map() };
@@ -110,6 +112,8 @@ const noHeaders = parseHeaders(Buffer.alloc(0));
 // RFC 2046 §5.2.1 and RFC 6532 §3.7
 const holdsMessage = ({ type, subtype }: ContentType): boolean =>
   type === 'message' && (subtype === 'rfc822' || subtype === 'global');
+
+const below = (section: string, number: string): string => (section === '' ? number : `${section}.${number}`);
 
 function boundaryOf(type: ContentType, maxBytes: number): Buffer | MimeDefect {
   // RFC 2046 §5.1.1: a boundary does not end with white space; padding is not part of it.
@@ -136,7 +140,7 @@ class TreeBuilder {
   constructor(limits: MimeLimits & HeaderLimits, whole?: Buffer) {
     this.#limits = { ...defaultHeaderLimits, ...defaultMimeLimits, ...limits };
     this.#whole = whole;
-    this.#root = this.#begin('', 0, 'text/plain');
+    this.#root = this.#begin('', 0, 'text/plain', true);
   }
 
   /** True while only line ends are counted: no line can mean anything. */
@@ -177,7 +181,7 @@ class TreeBuilder {
     return this.#open[this.#open.length - 1];
   }
 
-  #begin(section: string, start: number, defaultType: Open['defaultType']): Draft {
+  #begin(section: string, start: number, defaultType: Open['defaultType'], isMessage: boolean): Draft {
     const draft: Draft = {
       section,
       headers: noHeaders,
@@ -200,6 +204,7 @@ class TreeBuilder {
       keptBytes: 0,
       truncated: false,
       defaultType,
+      isMessage,
     });
     return draft;
   }
@@ -228,8 +233,12 @@ class TreeBuilder {
     const { draft } = owner;
     const number = String(draft.parts.length + 1);
     const digest = draft.contentType.subtype === 'digest';
-    const section = draft.section === '' ? number : `${draft.section}.${number}`;
-    const child = this.#begin(section, offset + length, digest ? 'message/rfc822' : 'text/plain');
+    const child = this.#begin(
+      below(draft.section, number),
+      offset + length,
+      digest ? 'message/rfc822' : 'text/plain',
+      false,
+    );
     draft.parts.push(child);
   }
 
@@ -307,7 +316,8 @@ class TreeBuilder {
     if (this.#open.length >= this.#limits.maxDepth) {
       draft.defects.push('too-deep');
     } else if (inside === true) {
-      draft.message = this.#begin(draft.section, draft.bodyStart, 'text/plain');
+      const section = part.isMessage ? below(draft.section, '1') : draft.section;
+      draft.message = this.#begin(section, draft.bodyStart, 'text/plain', true);
     } else if (typeof inside === 'string') draft.defects.push(inside);
     else {
       part.boundary = inside;
@@ -427,27 +437,37 @@ class LineFeed {
   }
 }
 
+/** The tree of a message that comes by in chunks, of any size; memory is bounded by the limits. */
+export async function parseMimeChunks(
+  chunks: AsyncIterable<Buffer> | Iterable<Buffer>,
+  limits: MimeLimits & HeaderLimits = {},
+): Promise<MimePart> {
+  const feed = new LineFeed(new TreeBuilder(limits));
+  for await (const chunk of chunks) feed.push(chunk);
+  return feed.end();
+}
+
 /** The tree of a message. Memory is bounded by the limits, not by the size, where the message lies in a file. */
 export async function parseMime(message: Buffer | Rope, limits: MimeLimits & HeaderLimits = {}): Promise<MimePart> {
-  if (Buffer.isBuffer(message)) return parseBytes(message, limits);
-  const bytes = inMemoryBytes(message);
-  if (bytes) return parseBytes(bytes, limits);
-  const feed = new LineFeed(new TreeBuilder(limits));
-  for await (const chunk of ropeChunks(message)) feed.push(chunk);
-  return feed.end();
+  const bytes = Buffer.isBuffer(message) ? message : inMemoryBytes(message);
+  return bytes ? parseBytes(bytes, limits) : parseMimeChunks(ropeChunks(message as Rope), limits);
 }
 
 /** The part with this section number (RFC 3501 §6.4.5), e.g. `[1, 2]`; `[]` is the message itself. */
 export function partAt(root: MimePart, numbers: readonly number[]): MimePart | undefined {
-  let part: MimePart | undefined = root;
+  let part = root;
+  let isMessage = true;
   for (const number of numbers) {
     // Numbers below a message/rfc822 part count in the message it holds.
-    const inner: MimePart = part.message ?? part;
-    const asMessage = part === root || part.message !== undefined;
-    if (inner.parts.length > 0) part = inner.parts[number - 1];
-    // The body of a message that is no multipart is its part 1, of which there is only one level.
-    else part = asMessage && number === 1 && numbers.length > 0 ? inner : undefined;
-    if (!part) return undefined;
+    if (!isMessage && part.message) {
+      part = part.message;
+      isMessage = true;
+    }
+    const child = part.parts[number - 1];
+    // The body of a message that is no multipart is its part 1.
+    if (!child && !(isMessage && part.parts.length === 0 && number === 1)) return undefined;
+    part = child ?? part;
+    isMessage = false;
   }
   return part;
 }
