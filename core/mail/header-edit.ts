@@ -12,10 +12,16 @@ const LF = 0x0a;
 
 /** Control characters cannot be carried by a field; a line end that is no fold would begin a field of its own. */
 const sanitise = (value: string): string =>
-  value
-    .replace(/\r?\n(?=[ \t])/g, '\n')
-    .replace(/\r?\n(?![ \t])|\r|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g, ' ')
-    .replace(/^[ \t\n]+|[ \t\n]+$/g, '');
+  value.replace(/\r?\n(?=[ \t])/g, '\n').replace(/\r?\n(?![ \t])|\r|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g, ' ');
+
+/** Lines of a value at its folds, none of them empty; the first without white space before it. */
+function foldedLines(value: string): readonly string[] {
+  const [first = '', ...rest] = sanitise(value)
+    .split('\n')
+    .map(line => line.trimEnd())
+    .filter(line => line !== '');
+  return [first.trimStart(), ...rest];
+}
 
 /** Pieces that fit a line beside the longest name; a longer word has no place to fold and is cut, or the line would be refused. */
 function splitLong(word: string): readonly string[] {
@@ -68,11 +74,7 @@ export interface RenderOptions {
 export function renderField(name: string, value: string, options: RenderOptions = {}): Buffer {
   if (!/^[\x21-\x39\x3b-\x7e]+$/.test(name) || name.length > maxName)
     throw new TypeError(`Invalid header field name '${name}'`);
-  const clean = sanitise(value);
-  const lines = clean
-    .split('\n')
-    .map(line => line.trimEnd())
-    .filter(line => line !== '');
+  const lines = foldedLines(value);
   const text = lines
     .map((line, at) => {
       const indent = /^[ \t]*/.exec(line)?.[0] ?? '';

@@ -248,7 +248,7 @@ t.test('hostile mail costs no more than its size', async t => {
 });
 
 t.test('hostile values cost no more than their size', async t => {
-  const size = 200_000;
+  const size = 60_000;
   const values = [
     '('.repeat(size),
     '"'.repeat(size),
