@@ -14,8 +14,8 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { SMTPServer } from 'smtp-server';
-import { SMTPConnection } from 'smtp-server/lib/smtp-connection.js';
-import type { SMTPStream } from 'smtp-server/lib/smtp-stream.js';
+import { SMTPConnection } from 'smtp-server/lib/smtp-connection';
+import type { SMTPStream } from 'smtp-server/lib/smtp-stream';
 import type { Tls } from '../net/tls.ts';
 import type { Session } from '../plugin/contract.ts';
 import { type Done, SmtpInput } from './input.ts';
