@@ -13,6 +13,7 @@ import type { ConnectionLimitOptions } from '../net/connection-limits.ts';
 import type { Tls } from '../net/tls.ts';
 import type { Chain } from '../pipeline/chain.ts';
 import type { Dns } from '../plugin/contract.ts';
+import { createPop3Server } from '../pop3/server.ts';
 import type { Settle } from '../smtp/ports.ts';
 import { createSmtpServer } from '../smtp/server.ts';
 import type { ListenerAddress } from './first-run.ts';
@@ -120,6 +121,27 @@ function imapServer(listener: ListenerOptions, options: GatewayOptions, parts: L
   });
 }
 
+function pop3Server(listener: ListenerOptions, parts: ListenerParts): ProtocolServer {
+  return createPop3Server({
+    listener: {
+      name: listener.name,
+      target: targetOf(listener),
+      tls: listener.tls,
+      allowPlaintextAuth: listener.allowPlaintextAuth,
+      proxyProtocol: listener.proxyProtocol,
+      connections: connectionLimitsOf(listener),
+    },
+    hostname: parts.hostname,
+    directory: parts.directory,
+    store: parts.mail,
+    log: parts.log,
+    clock: parts.clock,
+    // RFC 1939 §3: ten minutes at least, whatever the configuration says.
+    limits: { idleMs: Math.max(listener.limits.idleTimeout, 10 * 60_000) },
+    ...(listener.tls === 'none' ? {} : { tls: parts.tls }),
+  });
+}
+
 const connectionLimitsOf = ({ limits }: ListenerOptions): ConnectionLimitOptions => ({
   total: limits.connections,
   perAddress: limits.connectionsPerAddress,
@@ -135,6 +157,8 @@ function createServer(listener: ListenerOptions, options: GatewayOptions, parts:
       return smtpServer({ ...listener, role }, options, parts);
     case 'imap':
       return imapServer(listener, options, parts);
+    case 'pop3':
+      return pop3Server(listener, parts);
     default:
       throw new Error(`Role '${role}' is not served yet`);
   }
