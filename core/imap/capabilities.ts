@@ -35,6 +35,7 @@ const rows: readonly Row[] = [
   { name: 'MOVE', shown: loggedIn },
   { name: 'MULTIAPPEND', shown: loggedIn },
   { name: facts => `APPENDLIMIT=${facts.limits.appendBytes}`, shown: loggedIn },
+  { name: 'BINARY', shown: loggedIn },
   { name: 'LIST-EXTENDED', shown: loggedIn },
   { name: 'LIST-STATUS', shown: loggedIn },
   { name: 'STATUS=SIZE', shown: loggedIn },

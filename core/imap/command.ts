@@ -34,6 +34,8 @@ export interface AnyState {
   readonly log: Logger;
   readonly remote: { readonly address: string; readonly port: number };
   readonly secure: boolean;
+  /** Aborts with `ClientGone` when nobody is left to answer. */
+  readonly signal: AbortSignal;
   /** Of the command that runs. */
   readonly tag: string;
   readonly out: Output;

@@ -13,13 +13,26 @@ export type FetchItem =
       readonly partial: Partial | undefined;
       /** Whether it sets \Seen. */
       readonly marks: boolean;
+    }
+  /** RFC 3516 §4.2. */
+  | {
+      readonly kind: 'binary' | 'binarysize';
+      readonly part: readonly number[];
+      readonly partial: Partial | undefined;
+      readonly marks: boolean;
     };
+
+const binaryPart = (lexer: Lexer): readonly number[] => {
+  const { part, of } = lexer.section();
+  if (of !== 'all') throw new WireError('Only part numbers are allowed here');
+  return part;
+};
 
 const whole: Section = { part: [], of: 'all', fields: [] };
 const header: Section = { part: [], of: 'header', fields: [] };
 const text: Section = { part: [], of: 'text', fields: [] };
 
-const simple = (kind: Exclude<FetchItem['kind'], 'section'>) => (): FetchItem => ({ kind });
+const simple = (kind: Exclude<FetchItem['kind'], 'section' | 'binary' | 'binarysize'>) => (): FetchItem => ({ kind });
 const rfc822 =
   (label: 'RFC822' | 'RFC822.HEADER' | 'RFC822.TEXT', section: Section, marks: boolean) => (): FetchItem => ({
     kind: 'section',
@@ -43,10 +56,20 @@ const items: ReadonlyMap<string, (lexer: Lexer) => FetchItem> = new Map([
   ['MODSEQ', simple('modseq')],
   ['BODY', (lexer: Lexer): FetchItem => (lexer.peek() === '[' ? section(lexer, true) : { kind: 'body' })],
   ['BODY.PEEK', (lexer: Lexer): FetchItem => section(lexer, false)],
+  ['BINARY', (lexer: Lexer): FetchItem => binary(lexer, true)],
+  ['BINARY.PEEK', (lexer: Lexer): FetchItem => binary(lexer, false)],
+  [
+    'BINARY.SIZE',
+    (lexer: Lexer): FetchItem => ({ kind: 'binarysize', part: binaryPart(lexer), partial: undefined, marks: false }),
+  ],
 ]);
 
 function section(lexer: Lexer, marks: boolean): FetchItem {
   return { kind: 'section', label: 'BODY', section: lexer.section(), partial: lexer.partial(), marks };
+}
+
+function binary(lexer: Lexer, marks: boolean): FetchItem {
+  return { kind: 'binary', part: binaryPart(lexer), partial: lexer.partial(), marks };
 }
 
 const macros: Readonly<Record<string, readonly FetchItem[]>> = {

@@ -49,6 +49,7 @@ export class Session implements Selected, Anonymous {
   private who: { readonly account: Account; readonly mail: UserMail } | undefined;
   private open: View | undefined;
   private ending: Why | undefined;
+  private readonly gone = new AbortController();
   private tlsWanted = false;
   private failures = 0;
   private badInARow = 0;
@@ -67,6 +68,7 @@ export class Session implements Selected, Anonymous {
     this.startedAt = options.service.clock.monotonic();
     // A broken connection is seen as `close` by whoever waits.
     socket.on('error', () => undefined);
+    socket.once('close', () => this.gone.abort(new ClientGone('Client is gone')));
   }
 
   /** Until the client is gone, one way or the other. Never rejects. */
@@ -182,6 +184,10 @@ export class Session implements Selected, Anonymous {
     return !this.secure && this.options.startTls !== undefined;
   }
 
+  get signal(): AbortSignal {
+    return this.gone.signal;
+  }
+
   get account(): Account {
     return this.user.account;
   }
@@ -262,8 +268,12 @@ export class Session implements Selected, Anonymous {
   }
 
   enable(name: Enabled): void {
+    if (this.enabled.has(name)) return;
     this.enabled.add(name);
-    if (this.open) this.open.tellsModseq = this.enabled.has('CONDSTORE');
+    if (!this.open) return;
+    this.open.tellsModseq = this.enabled.has('CONDSTORE');
+    // RFC 7162 §3.1.
+    this.out.untagged(`OK [HIGHESTMODSEQ ${this.open.mailbox.highestModseq}] Highest`);
   }
 
   async tellChanges(): Promise<void> {

@@ -5,12 +5,13 @@
 import { inMemory, type Rope, ropeChunks } from '../../mail/rope.ts';
 import { flagBits, type MessageRecord } from '../../mailstore/mailbox.ts';
 import { command, type Selected } from '../command.ts';
+import { decodeSection } from '../decoded-section.ts';
 import { type FetchItem, parseFetchItems } from '../fetch-items.ts';
 import { encodeFlags } from '../flags.ts';
 import { ClientGone } from '../input.ts';
 import { MessageReader } from '../message-reader.ts';
 import { type Ending, no, ok } from '../response.ts';
-import { cutPartial, findSection } from '../section.ts';
+import { cutPartial, findSection, type SectionSource } from '../section.ts';
 import { encodeDateTime, encodeSection } from '../wire/encoder.ts';
 import type { Lexer } from '../wire/lexer.ts';
 import type { Seq, SequenceSet } from '../wire/types.ts';
@@ -62,9 +63,10 @@ async function runFetch(at: Selected, { set, items, changedSince }: FetchArgumen
   const { view } = at;
   if (changedSince !== undefined || items.some(item => item.kind === 'modseq')) at.enable('CONDSTORE');
   const wanted = wantedItems(items, byUid, changedSince !== undefined);
-  const marks = !view.readOnly && wanted.some(item => item.kind === 'section' && item.marks);
+  const marks = !view.readOnly && wanted.some(item => 'marks' in item && item.marks);
   const seqs = byUid ? view.byUid(set) : view.bySeq(set);
   const chosen = changedSince === undefined ? seqs : seqs.filter(seq => (view.at(seq)?.modseq ?? 0) > changedSince);
+  const immediate = wanted.every(item => immediateKinds.has(item.kind));
   let gone = false;
   for (let from = 0; from < chosen.length; from += batchSize) {
     const batch = chosen.slice(from, from + batchSize);
@@ -72,13 +74,17 @@ async function runFetch(at: Selected, { set, items, changedSince }: FetchArgumen
     for (const seq of batch) {
       const record = view.at(seq);
       if (!record) continue;
-      if (!(await answer(at, seq, record, marked.has(record.uid) ? withFlags(wanted) : wanted))) gone = true;
+      if (immediate) at.out.untagged(`${seq} FETCH (${wanted.map(item => encodeNow(at, record, item)).join(' ')})`);
+      else if (!(await answer(at, seq, record, marked.has(record.uid) ? withFlags(wanted) : wanted))) gone = true;
       if (at.out.behind) await at.out.pace();
     }
   }
   // RFC 2180 §4.1.2: some bodies could not be told, since another session removed the messages.
   return gone && !byUid ? no('Some messages were expunged', 'EXPUNGEISSUED') : ok('Fetch completed');
 }
+
+/** What the index record alone says: no waiting, no files. */
+const immediateKinds: ReadonlySet<string> = new Set(['flags', 'uid', 'internaldate', 'size', 'modseq']);
 
 const nothingMarked: ReadonlySet<number> = new Set();
 
@@ -111,7 +117,14 @@ async function markSeen({ view }: Selected, seqs: readonly Seq[]): Promise<Reado
 }
 
 /** Text as it is, or the bytes of a section behind a label. */
-type Part = string | { readonly label: string; readonly rope: Rope };
+type Part = string | Section;
+interface Section {
+  readonly label: string;
+  readonly size: number;
+  /** literal8 (RFC 3516 §4.3): the bytes hold NUL. */
+  readonly binary: boolean;
+  readonly chunks: Iterable<Buffer> | AsyncIterable<Buffer>;
+}
 
 /** False where the message is gone. */
 async function answer(at: Selected, seq: Seq, record: MessageRecord, items: readonly FetchItem[]): Promise<boolean> {
@@ -147,7 +160,7 @@ async function gather(
   return parts;
 }
 
-/** What the index record alone says. */
+/** Undefined where the record does not say it. */
 function encodeNow({ view }: Selected, record: MessageRecord, item: FetchItem): string | undefined {
   switch (item.kind) {
     case 'flags':
@@ -174,18 +187,52 @@ async function encodeLater(reader: MessageReader, item: FetchItem): Promise<Part
     const structure = await reader.structure();
     return structure && (item.kind === 'body' ? `BODY ${structure.body}` : `BODYSTRUCTURE ${structure.bodyStructure}`);
   }
-  if (item.kind !== 'section') return undefined;
   const source = await reader.source();
   if (!source) return undefined;
+  if (item.kind === 'binary' || item.kind === 'binarysize') return encodeBinary(source, item);
+  if (item.kind !== 'section') return undefined;
   const rope = await findSection(source, item.section);
   const label = item.label === 'BODY' ? `BODY${encodeSection(item.section, item.partial)}` : item.label;
-  return rope ? { label, rope: cutPartial(rope, item.partial) } : `${label} NIL`;
+  return rope ? sectionOf(label, cutPartial(rope, item.partial)) : `${label} NIL`;
 }
 
+function sectionOf(label: string, rope: Rope): Section {
+  return { label, size: rope.size, binary: false, chunks: inMemory(rope) ?? ropeChunks(rope) };
+}
+
+/** RFC 3516 §4.3. */
+async function encodeBinary(
+  source: SectionSource,
+  { kind, part, partial }: Extract<FetchItem, { readonly kind: 'binary' | 'binarysize' }>,
+): Promise<Part> {
+  const decoded = await decodeSection(source, part, partial);
+  const section = encodeSection({ part, of: 'all', fields: [] }, partial);
+  if (kind === 'binarysize') return `BINARY.SIZE${section} ${decoded?.size ?? 0}`;
+  return decoded ? { label: `BINARY${section}`, ...decoded } : `BINARY${section} NIL`;
+}
+
+interface OpenPart {
+  readonly label: string;
+  readonly size: number;
+  readonly binary: boolean;
+  readonly first: Buffer | undefined;
+  readonly rest: AsyncIterator<Buffer> | Iterator<Buffer>;
+}
+
+/** Reads the first chunk of each, so that a file that is gone is noticed while nothing is promised yet. */
 async function openAll(parts: readonly Part[]): Promise<readonly (string | OpenPart)[]> {
   const opened: (string | OpenPart)[] = [];
   try {
-    for (const part of parts) opened.push(typeof part === 'string' ? part : await openPart(part));
+    for (const part of parts) {
+      if (typeof part === 'string') {
+        opened.push(part);
+        continue;
+      }
+      const rest =
+        Symbol.iterator in part.chunks ? part.chunks[Symbol.iterator]() : part.chunks[Symbol.asyncIterator]();
+      const { value, done } = await rest.next();
+      opened.push({ ...part, first: done ? undefined : value, rest });
+    }
     return opened;
   } catch (error) {
     await closeAll(opened);
@@ -194,7 +241,7 @@ async function openAll(parts: readonly Part[]): Promise<readonly (string | OpenP
 }
 
 async function closeAll(opened: readonly (string | OpenPart)[]): Promise<void> {
-  for (const part of opened) if (typeof part !== 'string') await part.rest?.return(undefined);
+  for (const part of opened) if (typeof part !== 'string') await part.rest.return?.();
 }
 
 async function write({ out }: Selected, seq: Seq, opened: readonly (string | OpenPart)[]): Promise<void> {
@@ -203,7 +250,7 @@ async function write({ out }: Selected, seq: Seq, opened: readonly (string | Ope
     for (const part of opened) {
       if (typeof part === 'string') out.write(lead + part);
       else {
-        out.write(`${lead}${part.label} {${part.size}}\r\n`);
+        out.write(`${lead}${part.label} ${part.binary ? '~' : ''}{${part.size}}\r\n`);
         await writeChunks(out, part);
       }
       lead = ' ';
@@ -214,35 +261,22 @@ async function write({ out }: Selected, seq: Seq, opened: readonly (string | Ope
   out.write(')\r\n');
 }
 
-interface OpenPart {
-  readonly label: string;
-  readonly size: number;
-  readonly first: readonly Buffer[];
-  readonly rest: AsyncGenerator<Buffer> | undefined;
-}
-
-/** Reads the first chunk, so that a file that is gone is noticed while nothing is promised yet. */
-async function openPart({ label, rope }: { readonly label: string; readonly rope: Rope }): Promise<OpenPart> {
-  const buffers = inMemory(rope);
-  if (buffers) return { label, size: rope.size, first: buffers, rest: undefined };
-  const rest = ropeChunks(rope);
-  const { value, done } = await rest.next();
-  return { label, size: rope.size, first: done || !value ? [] : [value], rest };
-}
-
 async function writeChunks(out: Selected['out'], { size, first, rest }: OpenPart): Promise<void> {
   let written = 0;
-  const put = async (chunk: Buffer): Promise<void> => {
-    written += chunk.length;
-    out.bytesOf(chunk);
-    if (out.behind) await out.pace();
-  };
   try {
-    for (const chunk of first) await put(chunk);
-    if (rest) for await (const chunk of rest) await put(chunk);
+    for (let chunk = first; chunk; chunk = await following(rest)) {
+      written += chunk.length;
+      out.bytesOf(chunk);
+      if (out.behind) await out.pace();
+    }
   } catch (error) {
     // The client was promised more: only a closed connection says that it did not come.
     throw new ClientGone('Message could not be read to its end', { cause: error });
   }
   if (written !== size) throw new ClientGone('Message is shorter than announced');
+}
+
+async function following(rest: OpenPart['rest']): Promise<Buffer | undefined> {
+  const { value, done } = await rest.next();
+  return done ? undefined : value;
 }

@@ -62,7 +62,8 @@ function parseReturns(lexer: Lexer): ReadonlySet<ReturnOption> | undefined {
 async function runSearch(at: Selected, { returns, key, usesModseq }: SearchArguments, byUid: boolean): Promise<Ending> {
   const { view } = at;
   if (usesModseq) at.enable('CONDSTORE');
-  const found = await searchMailbox(view.mailbox, view.records, key({ view, now: at.service.clock.now() }));
+  const asked = key({ view, now: at.service.clock.now() });
+  const found = await searchMailbox(view.mailbox, view.records, asked, { signal: at.signal });
   const numbers = found.flatMap(record => (byUid ? record.uid : (view.find(record.uid)?.seq ?? [])));
   const highest = usesModseq && found.length > 0 ? Math.max(...found.map(record => record.modseq)) : undefined;
   if (returns) writeExtended(at, returns, numbers, byUid, highest);
