@@ -1,0 +1,93 @@
+// A ManageSieve listener over a real script store; in place of the compiler, a check that knows `keep` and `discard`.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { pino } from 'pino';
+import { type Clock, systemClock } from '../../../core/lib/clock.ts';
+import { createManageSieveServer, type ManageSieveServerOptions } from '../../../core/managesieve/server.ts';
+import type { LineListenerOptions, LineServer } from '../../../core/net/line-server.ts';
+import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
+import { openScriptStore, type ScriptDiagnostic, type SieveScripts } from '../../../core/sieve/script-store.ts';
+import { openSqliteState } from '../../../core/state/sqlite.ts';
+import { testAccounts } from '../../harness/accounts.ts';
+
+/** `warn;` gives a warning, any other unknown command an error. */
+export function toyCheck(content: Buffer): readonly ScriptDiagnostic[] {
+  return content
+    .toString()
+    .split(/\r?\n/)
+    .flatMap((text, index): readonly ScriptDiagnostic[] => {
+      const word = /^\s*([a-z]+)/.exec(text)?.[1];
+      if (word === undefined || ['keep', 'discard', 'require', 'if', 'fileinto', 'stop'].includes(word)) return [];
+      const severity = word === 'warn' ? 'warning' : 'error';
+      return [{ severity, line: index + 1, column: 1, message: `Unknown command '${word}'` }];
+    });
+}
+
+export interface ManageSieveFixture {
+  readonly server: LineServer;
+  readonly port: number;
+  readonly scripts: SieveScripts;
+  readonly folder: string;
+  readonly complaints: readonly string[];
+  close(): Promise<void>;
+}
+
+export interface FixtureOptions {
+  readonly listener?: Partial<LineListenerOptions>;
+  readonly limits?: ManageSieveServerOptions['limits'];
+  readonly clock?: Clock;
+  readonly withTls?: boolean;
+  readonly maxScripts?: number;
+  readonly maxBytes?: number;
+}
+
+export async function startManageSieve(given: FixtureOptions = {}): Promise<ManageSieveFixture> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'postern-sieve-'));
+  const clock = given.clock ?? systemClock;
+  const complaints: string[] = [];
+  const accounts = testAccounts(folder);
+  const state = await openSqliteState(path.join(folder, 'state.db'));
+  const scripts = await openScriptStore({
+    state,
+    clock: systemClock,
+    check: toyCheck,
+    ...(given.maxScripts !== undefined && { maxScripts: given.maxScripts }),
+    ...(given.maxBytes !== undefined && { maxBytes: given.maxBytes }),
+  });
+  const files = given.withTls
+    ? await ensureSelfSigned(path.join(folder, 'tls'), ['localhost'], systemClock)
+    : undefined;
+  const server = createManageSieveServer({
+    listener: {
+      name: 'sieve',
+      target: { host: '127.0.0.1', port: 0 },
+      tls: given.withTls ? 'starttls' : 'none',
+      allowPlaintextAuth: true,
+      ...given.listener,
+    },
+    directory: accounts.directory,
+    scripts,
+    extensions: ['fileinto', 'vacation'],
+    notifyMethods: ['mailto'],
+    maxRedirects: 4,
+    log: pino({ level: 'warn' }, { write: (line: string) => complaints.push(line) }),
+    clock,
+    ...(given.limits && { limits: given.limits }),
+    ...(files && { tls: openTls({ certificates: [files], clock: systemClock }) }),
+  });
+  await server.listen();
+  return {
+    server,
+    port: server.address.port,
+    scripts,
+    folder,
+    complaints,
+    async close() {
+      await server.close(1000);
+      await state.close();
+      await accounts.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
