@@ -10,7 +10,9 @@ export interface HeaderAddress {
   readonly valid: boolean;
 }
 
-type Token = { readonly kind: 'special'; readonly text: string } | { readonly kind: 'word'; readonly text: string; readonly quoted: boolean };
+type Token =
+  | { readonly kind: 'special'; readonly text: string }
+  | { readonly kind: 'word'; readonly text: string; readonly quoted: boolean };
 
 const atext = /[^\s()<>[\]:;@\\,."]/u;
 

@@ -185,18 +185,22 @@ export class Call {
     return part ? part.part(address, this.run) : address.text;
   }
 
-  /** Header fields of that name, where this word's tags such as `:mime` and `:index` say. */
-  fields(name: string): Later<readonly HeaderField[]> {
-    const hooks = this.word.fieldHooks;
-    if (hooks.length === 0) return this.run.headers.fields(name);
-    return this.#hooked(name);
+  /** Header fields of these names in order, where this word's tags such as `:mime` and `:index` say. */
+  fields(names: readonly string[]): Later<readonly HeaderField[]> {
+    this.run.spend(names.length);
+    if (this.word.fieldHooks.length > 0) return this.#hooked(names);
+    const { headers } = this.run;
+    return names.length === 1 ? headers.fields(names[0] as string) : names.flatMap(name => headers.fields(name));
   }
 
-  async #hooked(name: string): Promise<readonly HeaderField[]> {
+  // RFC 5260 §6: `:index` counts the fields of all names together.
+  async #hooked(names: readonly string[]): Promise<readonly HeaderField[]> {
     const hooks = this.word.fieldHooks;
     const from = hooks.find(hook => hook.entities);
     const lists = from?.entities ? await from.entities(this) : [this.run.message.headers];
-    let fields: readonly HeaderField[] = name === '' ? [] : lists.flatMap(list => [...list.all(name)]);
+    let fields: readonly HeaderField[] = names.flatMap(name =>
+      name === '' ? [] : lists.flatMap(list => [...list.all(name)]),
+    );
     for (const hook of hooks) if (hook.pick) fields = hook.pick(fields, this);
     return fields;
   }
@@ -210,11 +214,13 @@ export class Call {
   }
 
   async #hookedValues(names: readonly string[]): Promise<readonly string[]> {
-    const reader = this.word.fieldHooks.find(hook => hook.values);
-    const out: string[] = [];
-    for (const name of names)
-      for (const field of await this.#hooked(name)) out.push(...(reader?.values?.(field, this) ?? [decodedValue(field)]));
-    return out;
+    const fields = await this.#hooked(names);
+    return fields.flatMap(field => this.readField(field) ?? [decodedValue(field)]);
+  }
+
+  /** What a tag such as `:param` takes out of a field; undefined where no tag does. */
+  readField(field: HeaderField): readonly string[] | undefined {
+    return this.word.fieldHooks.find(hook => hook.values)?.values?.(field, this);
   }
 
   // --- what actions leave

@@ -58,6 +58,7 @@ class ArgumentReader {
   #comparator: string | undefined;
   #addressPart: AddressPartDefinition | undefined;
   #faulty = false;
+  readonly #unchecked = new Set<string>();
 
   constructor(scope: WordScope, kind: 'command' | 'test') {
     this.#scope = scope;
@@ -78,7 +79,10 @@ class ArgumentReader {
       if (node.kind !== 'tag') positional.push(node);
       else {
         if (positional.length > 0) {
-          this.#unit.report(node.span, `Tag ${quote(`:${node.name}`)} of ${this.#what} must stand before its other arguments`);
+          this.#unit.report(
+            node.span,
+            `Tag ${quote(`:${node.name}`)} of ${this.#what} must stand before its other arguments`,
+          );
           this.#faulty = true;
         }
         at = this.#tag(node, nodes, at);
@@ -167,6 +171,7 @@ class ArgumentReader {
     }
     if (choice.kind !== 'own') return at;
     const { tag } = choice;
+    for (const name of tag.unchecked ?? []) this.#unchecked.add(name);
     if (tag.apply) this.#appliers.push(tag.apply);
     if (tag.fields) this.#fieldHooks.push(tag.fields);
     if (tag.validate) this.#validators.push(tag.validate);
@@ -184,7 +189,10 @@ class ArgumentReader {
     if (node === undefined || node.kind === 'tag' || !fitsType(node, definition.type)) {
       this.#faulty = true;
       const found = node === undefined ? 'nothing' : kindName(node.kind);
-      this.#unit.report(tag.span, `Tag ${name} of ${this.#what} must be followed by ${typeNames[definition.type]}, found ${found}`);
+      this.#unit.report(
+        tag.span,
+        `Tag ${name} of ${this.#what} must be followed by ${typeNames[definition.type]}, found ${found}`,
+      );
       return undefined;
     }
     this.#scope.spans.set(tag.name, node.span);
@@ -218,18 +226,20 @@ class ArgumentReader {
       const node = nodes[at] as Exclude<ArgumentNode, TagNode>;
       at += 1;
       this.#scope.spans.set(definition.name, node.span);
+      const found = kindName(node.kind);
       if (fitsType(node, definition.type)) this.#scope.arguments.set(definition.name, this.#value(definition, node));
-      else
-        this.#unit.report(
-          node.span,
-          `Argument ${at} (${definition.name}) of ${this.#what} must be ${typeNames[definition.type]}, found ${kindName(node.kind)}`,
-        );
+      else {
+        const type = typeNames[definition.type];
+        const text = `Argument ${at} (${definition.name}) of ${this.#what} must be ${type}, found ${found}`;
+        this.#unit.report(this.#scope.spans.get(definition.name) ?? this.#scope.node.nameSpan, text);
+      }
     }
   }
 
   #value(definition: ArgumentDefinition, node: NumberNode | StringNode | StringListNode): Argument {
     if (node.kind === 'number') return { kind: 'number', value: node.value };
-    const check: ValueCheck = definition.check ? { check: definition.check } : {};
+    const checked = definition.check && !this.#unchecked.has(definition.name);
+    const check: ValueCheck = checked && definition.check ? { check: definition.check } : {};
     const items = node.kind === 'string' ? [node] : node.items;
     const values = items.map(item => this.#template(definition, item));
     if (definition.type === 'string') return { kind: 'string', value: values[0] ?? '', definition: check };
@@ -248,7 +258,8 @@ class ArgumentReader {
       complain(`Expected a constant string for ${definition.name} of ${this.#what}, found variables in it`);
       return node.value;
     }
-    if (typeof template === 'string') definition.check?.(template, complain, this.#unit);
+    if (typeof template === 'string' && !this.#unchecked.has(definition.name))
+      definition.check?.(template, complain, this.#unit);
     return template;
   }
 
@@ -261,7 +272,10 @@ class ArgumentReader {
     const comparator = registry.comparator(name);
     if (!comparator) this.#unit.report(at, `Unknown comparator ${quote(name)}`);
     else if (!this.#unit.isActive(comparator.extension.name))
-      this.#unit.report(at, `Comparator ${quote(name)} needs 'require "${comparator.extension.name}";' at the top of the script`);
+      this.#unit.report(
+        at,
+        `Comparator ${quote(name)} needs 'require "${comparator.extension.name}";' at the top of the script`,
+      );
     else if (type.needs && !comparator.definition.operations.includes(type.needs))
       this.#unit.report(at, `Comparator ${quote(name)} cannot be used with ':${type.name}'`);
     if (!comparator) return undefined;
@@ -277,7 +291,7 @@ class ArgumentReader {
   }
 }
 
-function fitsType(node: ArgumentNode, type: ArgumentType): node is NumberNode | StringNode | StringListNode {
+function fitsType(node: ArgumentNode, type: ArgumentType): boolean {
   if (type === 'number') return node.kind === 'number';
   if (type === 'string-list') return node.kind === 'string' || node.kind === 'string-list';
   return node.kind === 'string';

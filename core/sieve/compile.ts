@@ -44,7 +44,6 @@ export function compileScript(source: string | Uint8Array, options: CompileOptio
     commands,
     extensions: unit.extensions,
     includes: unit.includes as readonly IncludeReference[],
-    included: new Map(),
     warnings: diagnostics,
   };
   return { ok: true, program, diagnostics };
@@ -82,7 +81,7 @@ class Compiler {
     const found = this.#find('command', node, unit.registry.commands(node.name));
     if (!found) {
       this.#prologue = false;
-      node.tests.forEach(test => this.#test(test, parents));
+      for (const test of node.tests) this.#test(test, parents);
       if (node.block) this.list(node.block.commands, parents, node.block);
       return { scope: undefined, compiled: undefined };
     }
@@ -108,7 +107,7 @@ class Compiler {
     const errors = unit.diagnostics.length;
     const found = this.#find('test', node, unit.registry.tests(node.name));
     if (!found) {
-      node.tests.forEach(test => this.#test(test, parents));
+      for (const test of node.tests) this.#test(test, parents);
       return undefined;
     }
     const definition = found.definition as TestDefinition;
@@ -158,7 +157,11 @@ class Compiler {
     const needed = candidates.find(candidate => !candidate.extension.hidden);
     if (needed) {
       const name = needed.extension.name;
-      unit.reportOnce(key, node.nameSpan, `Unknown ${kind} ${word}: it needs 'require "${name}";' at the top of the script`);
+      unit.reportOnce(
+        key,
+        node.nameSpan,
+        `Unknown ${kind} ${word}: it needs 'require "${name}";' at the top of the script`,
+      );
     } else if (other.length > 0 && kind === 'command')
       unit.reportOnce(key, node.nameSpan, `Use test ${word} within a condition such as 'if' instead of as a command`);
     else if (other.length > 0)

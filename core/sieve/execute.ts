@@ -89,8 +89,20 @@ class Executor {
     const blocked = await this.#firstUnprepared(entries);
     if (blocked === undefined) await this.#all(entries);
     else for (const entry of entries) this.#outcomes.push({ entry, state: entry === blocked ? 'failed' : 'skipped' });
+    if (this.#failure === undefined) await this.#remember();
     const rescued = this.#failure !== undefined && !this.#isStored() ? await this.#rescue() : false;
     return this.#report(rescued);
+  }
+
+  // A memory that cannot be written costs a second reply at worst: no reason to fail.
+  async #remember(): Promise<void> {
+    for (const work of this.#result.status === 'ok' ? this.#result.afterwards : [])
+      try {
+        await work(this.#execution);
+      } catch (error) {
+        const message = `What was seen could not be remembered: ${sentence(error)}`;
+        this.#execution.diagnostics.push({ severity: 'warning', line: 1, column: 1, message });
+      }
   }
 
   #definition(entry: Entry): ActionDefinition {

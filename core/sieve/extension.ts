@@ -3,8 +3,8 @@
 import type { HeaderField, HeaderList } from '../mail/headers.ts';
 import type { CommandNode, TestNode } from './ast.ts';
 import type { Call } from './call.ts';
-import type { CompiledWord, Template } from './program.ts';
 import type { Execution } from './execute.ts';
+import type { CompiledWord, Template } from './program.ts';
 import type { Entry, MutableEntry } from './result.ts';
 import type { Run } from './run.ts';
 import type { CompileScope, Unit, WordScope } from './scope.ts';
@@ -48,6 +48,8 @@ export interface TagDefinition extends ValueDefinition {
   readonly on?: readonly string[];
   /** Also taken by every word that takes one of these tags: `:create` goes wherever `:fcc` goes (RFC 8580 §3.1). */
   readonly with?: readonly string[];
+  /** Positional arguments that mean something else with this tag: their own checks do not apply. */
+  readonly unchecked?: readonly string[];
   /** Called at compile time when the tag is given. */
   readonly validate?: (word: WordScope) => void;
   /** Changes the entry that the action is about to add to the result. */
@@ -144,7 +146,19 @@ export interface MatchTypeDefinition {
 export interface AddressPartDefinition {
   readonly name: string;
   /** undefined: the address has no such part and does not match (RFC 5233 §4). */
-  part(address: { readonly local: string; readonly domain: string; readonly text: string }, run: Run): string | undefined;
+  part(
+    address: { readonly local: string; readonly domain: string; readonly text: string },
+    run: Run,
+  ): string | undefined;
+}
+
+/** A part of the envelope that test `envelope` can look at (RFC 5228 §5.4, RFC 6009 §2). */
+export interface EnvelopePartDefinition {
+  /** Lower case. */
+  readonly name: string;
+  /** Whether `:domain` and the like apply. */
+  readonly addresses: boolean;
+  read(run: Run): readonly string[];
 }
 
 /** Modifier of `set` (RFC 5229 §4.1); the higher precedence is applied first. */
@@ -191,6 +205,7 @@ export interface ExtensionDefinition {
   readonly comparators?: readonly ComparatorDefinition[];
   readonly matchTypes?: readonly MatchTypeDefinition[];
   readonly addressParts?: readonly AddressPartDefinition[];
+  readonly envelopeParts?: readonly EnvelopePartDefinition[];
   readonly modifiers?: readonly ModifierDefinition[];
   readonly namespaces?: readonly NamespaceDefinition[];
   readonly strings?: StringStage;

@@ -69,7 +69,12 @@ export interface OutgoingMail {
   readonly message: Rope;
   readonly reason: 'redirect' | 'vacation' | 'reject' | 'notify';
   /** RFC 6009 §3, §4, where the script asked for it. */
-  readonly dsn?: { readonly notify?: readonly string[]; readonly ret?: 'FULL' | 'HDRS'; readonly envid?: string; readonly orcpt?: string };
+  readonly dsn?: {
+    readonly notify?: readonly string[];
+    readonly ret?: 'FULL' | 'HDRS';
+    readonly envid?: string;
+    readonly orcpt?: string;
+  };
   readonly deliverBy?: { readonly atMs: number; readonly mode: 'N' | 'R'; readonly trace: boolean };
 }
 
@@ -137,6 +142,8 @@ export interface SieveHost {
   /** Read anew each time a value is wanted: they may change between runs and during one. */
   readonly settings?: SettingsInput;
   readonly scripts?: ScriptPort;
+  /** Name under which the script being run is stored, so that it cannot include itself (RFC 6609 §3.1). */
+  readonly scriptName?: string;
   readonly tracking?: TrackingPort;
   readonly lists?: ListPort;
   readonly programs?: ProgramPort;

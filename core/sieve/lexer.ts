@@ -102,20 +102,23 @@ class Lexer {
     const start = this.#at;
     const char = this.#source[start] as string;
     if (this.#match(spacePattern)) return;
-    if (char === '#') return this.#hashComment(start);
-    if (char === '/' && this.#source[start + 1] === '*') return this.#bracketComment(start);
-    if (char === '"') return this.#quoted(start);
-    if (char === ':') return this.#tag(start);
-    if (punctuation.has(char)) {
+    if (char === '#') this.#hashComment(start);
+    else if (char === '/' && this.#source[start + 1] === '*') this.#bracketComment(start);
+    else if (char === '"') this.#quoted(start);
+    else if (char === ':') this.#tag(start);
+    else if (punctuation.has(char)) {
       this.#at += 1;
-      return this.#push(char as TokenKind, start, char);
-    }
-    if ((char === 't' || char === 'T') && this.#match(multilineStart)) return this.#multiline(start);
+      this.#push(char as TokenKind, start, char);
+    } else if ((char === 't' || char === 'T') && this.#match(multilineStart)) this.#multiline(start);
+    else this.#word(start);
+  }
+
+  #word(start: number): void {
     const word = this.#match(identifierPattern);
-    if (word) return this.#push('identifier', start, word[0].toLowerCase());
-    const number = this.#match(numberPattern);
-    if (number) return this.#number(start, number[1] as string, number[2] as string);
-    this.#garbage(start);
+    const number = word ? null : this.#match(numberPattern);
+    if (word) this.#push('identifier', start, word[0].toLowerCase());
+    else if (number) this.#number(start, number[1] as string, number[2] as string);
+    else this.#garbage(start);
   }
 
   #hashComment(start: number): void {
@@ -135,9 +138,11 @@ class Lexer {
   #tag(start: number): void {
     this.#at += 1;
     const word = this.#match(identifierPattern);
-    if (word) return this.#push('tag', start, word[0].toLowerCase());
-    this.#report(this.#span(start, start + 1), "Expected the name of a tag right after ':'");
-    this.#push('garbage', start, ':');
+    if (word) this.#push('tag', start, word[0].toLowerCase());
+    else {
+      this.#report(this.#span(start, start + 1), "Expected the name of a tag right after ':'");
+      this.#push('garbage', start, ':');
+    }
   }
 
   #number(start: number, digits: string, suffix: string): void {

@@ -41,7 +41,10 @@ function decode(
   if (bad !== -1 && !Buffer.from(text).equals(Buffer.from(source))) {
     const before = text.slice(0, bad);
     const line = before.split('\n').length;
-    report({ start: bad, end: bad + 1, line, column: bad - before.lastIndexOf('\n') }, 'Script is not valid UTF-8 here');
+    report(
+      { start: bad, end: bad + 1, line, column: bad - before.lastIndexOf('\n') },
+      'Script is not valid UTF-8 here',
+    );
   }
   return text.replace(/^\ufeff/, '');
 }
@@ -97,6 +100,10 @@ class Parser {
 
   get #token(): Token {
     return this.#tokens[this.#at] as Token;
+  }
+
+  #is(kind: TokenKind): boolean {
+    return this.#token.kind === kind;
   }
 
   #commentsBefore(token: Token): readonly Comment[] {
@@ -194,12 +201,12 @@ class Parser {
     const items: StringNode[] = [];
     this.#at += 1;
     for (;;) {
-      if (this.#token.kind !== 'string') this.#fail(this.#token, 'a string in the list');
+      if (!this.#is('string')) this.#fail(this.#token, 'a string in the list');
       items.push(this.#string());
       if (items.length === this.#limits.listItems + 1)
         this.#report(open.span, `List holds more than the limit of ${this.#limits.listItems} strings`);
-      if (this.#token.kind === ']') break;
-      if (this.#token.kind !== ',') this.#fail(this.#token, "',' or ']' in the list");
+      if (this.#is(']')) break;
+      if (!this.#is(',')) this.#fail(this.#token, "',' or ']' in the list");
       this.#at += 1;
     }
     this.#at += 1;
@@ -262,7 +269,12 @@ class Parser {
   #looksLikeCommand(from: number): boolean {
     const token = this.#token;
     const before = this.#tokens[this.#at - 1] as Token;
-    const ended = before.kind === 'string' || before.kind === 'identifier' || before.kind === ']' || before.kind === 'number' || before.kind === ')';
+    const ended =
+      before.kind === 'string' ||
+      before.kind === 'identifier' ||
+      before.kind === ']' ||
+      before.kind === 'number' ||
+      before.kind === ')';
     return ended && token.span.line > before.span.line && (from === this.#at || from === -1);
   }
 

@@ -4,8 +4,8 @@ import type { Script } from './ast.ts';
 import type { Diagnostic } from './diagnostic.ts';
 import type {
   AddressPartDefinition,
-  ComparatorDefinition,
   CommandDefinition,
+  ComparatorDefinition,
   ExtensionDefinition,
   FieldHooks,
   MatchTypeDefinition,
@@ -22,7 +22,12 @@ export type TemplatePiece = string | { readonly read: (run: Run) => string };
 
 export type Argument =
   | { readonly kind: 'string'; readonly value: Template; readonly definition: ValueCheck }
-  | { readonly kind: 'string-list'; readonly values: readonly Template[]; readonly constant: readonly string[] | undefined; readonly definition: ValueCheck }
+  | {
+      readonly kind: 'string-list';
+      readonly values: readonly Template[];
+      readonly constant: readonly string[] | undefined;
+      readonly definition: ValueCheck;
+    }
   | { readonly kind: 'number'; readonly value: number };
 
 /** Where the value of an argument is checked when it is evaluated. */
@@ -84,7 +89,5 @@ export interface Program {
   /** Active at the end of the script, in order of `require`. */
   readonly extensions: readonly ExtensionDefinition[];
   readonly includes: readonly IncludeReference[];
-  /** Scripts compiled together with this one, by `location/name`. */
-  readonly included: ReadonlyMap<string, Program>;
   readonly warnings: readonly Diagnostic[];
 }

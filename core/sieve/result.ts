@@ -1,6 +1,7 @@
 // What a run decides, as data: an ordered list of actions that `execute` carries out. RFC 5228 §2.10.
 import type { Message } from '../mail/message.ts';
 import type { Diagnostic } from './diagnostic.ts';
+import type { Execution } from './execute.ts';
 import type { Registry } from './registry.ts';
 
 export interface Entry {
@@ -69,6 +70,8 @@ export interface SieveResult {
   readonly trace: readonly EvaluationStep[];
   readonly registry: Registry;
   readonly runs: number;
+  /** For `execute`, after all actions succeeded. */
+  readonly afterwards: readonly ((execution: Execution) => Promise<void>)[];
 }
 
 /** A plain form for `--json` and tests: no message bytes, no empty values. */

@@ -1,12 +1,14 @@
 // The interpreter. Evaluates a program against a message and fills a result; touches nothing outside but through ports that
 // read. Invariants: every command, test and comparison costs steps, so a run ends; a run never throws; whatever goes wrong
 // ends in the implicit keep of the message as it came. Handlers are called the same way whoever defined them.
-import { bufferRope } from '../mail/rope.ts';
+
 import type { Message } from '../mail/message.ts';
 import { makeMessage } from '../mail/message.ts';
+import { bufferRope } from '../mail/rope.ts';
 import { Call } from './call.ts';
 import type { Diagnostic } from './diagnostic.ts';
 import { BudgetError, ScriptError } from './errors.ts';
+import type { Execution } from './execute.ts';
 import { HeaderCache } from './header-cache.ts';
 import type { SieveEnvelope, SieveHost } from './host.ts';
 import { HostError } from './host.ts';
@@ -64,6 +66,7 @@ export class Run {
   readonly #trace: EvaluationStep[];
   readonly #entries: Entry[];
   readonly #sequence: number;
+  readonly #afterwards: ((execution: Execution) => Promise<void>)[];
   #keep = true;
   #depth = 0;
   #steps = 0;
@@ -87,6 +90,7 @@ export class Run {
     this.diagnostics = [...(after?.diagnostics ?? [])];
     this.#entries = (after?.actions ?? []).filter(entry => !entry.implicit);
     this.#sequence = after?.runs ?? 0;
+    this.#afterwards = [...(after?.afterwards ?? [])];
     this.#maxSteps = setting(host.settings, 'maxSteps');
     this.#startedMs = host.clock.monotonic();
   }
@@ -131,6 +135,12 @@ export class Run {
   get variables(): VariableScope {
     return this.#frame.variables;
   }
+
+  /**
+   * The part of the message that a loop is at, as a message of its own, for what looks at "the message" within it
+   * (RFC 6609 §3.5); undefined outside of loops.
+   */
+  part: (() => Promise<Message>) | undefined;
 
   /** The new current message: tests see it, later actions store and send it. */
   replaceMessage(message: Message | Uint8Array): void {
@@ -260,19 +270,24 @@ export class Run {
   #checkEnabled(word: CompiledWord): void {
     if (!word.late || this.#frame.enabled.has(word.extension.name)) return;
     // RFC 5463 §4 item 1
-    const error = new ScriptError(`Extension '${word.extension.name}' is used before an 'ihave' test made it available`);
+    const error = new ScriptError(
+      `Extension '${word.extension.name}' is used before an 'ihave' test made it available`,
+    );
     this.#locate(error, word);
   }
 
-  /** RFC 5463: from here on the words of this extension may be used. */
-  enable(extension: string): void {
-    this.#frame.enabled.add(extension);
+  /** RFC 5463: from here on the words of this extension, and of those it implies, may be used. */
+  enable(name: string): void {
+    if (this.#frame.enabled.has(name)) return;
+    this.#frame.enabled.add(name);
+    for (const implied of this.program.registry.extensions.get(name)?.implies ?? []) this.enable(implied);
   }
 
   /** Evaluates another script within this run, with variables and state of its own. */
   async runScript(program: Program): Promise<void> {
     const frame: Frame = { program, variables: new VariableScope(this), state: new Map(), enabled: new Set() };
     const captures = this.captures;
+    this.captures = undefined;
     this.#frames.push(frame);
     try {
       for (const extension of program.extensions) extension.begin?.(this);
@@ -334,6 +349,11 @@ export class Run {
     if (sent >= redirects) throw new ScriptError(`Script exceeded the policy limit of ${redirects} redirects`);
   }
 
+  /** To be done by `execute` after all actions succeeded, e.g. remembering what was seen (RFC 7352 §3). */
+  afterwards(work: (execution: Execution) => Promise<void>): void {
+    this.#afterwards.push(work);
+  }
+
   /** RFC 5228 §2.10.2. */
   cancelKeep(): void {
     this.#keep = false;
@@ -359,6 +379,7 @@ export class Run {
       const status = this.#explain(error, program);
       this.#entries.splice(0, this.#entries.length, ...before);
       this.replaceMessage(this.original);
+      this.#afterwards.length = 0;
       this.#keep = true;
       const keep = this.#finish(this.#implicitKeep(this.original));
       if (!this.#entries.some(entry => this.#storesLike(entry, keep))) this.#entries.push(keep);
@@ -407,6 +428,7 @@ export class Run {
       trace: this.#trace,
       registry: program.registry,
       runs: this.#sequence + 1,
+      afterwards: this.#afterwards,
     };
   }
 }

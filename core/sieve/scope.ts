@@ -53,6 +53,13 @@ export class Unit {
     }
   }
 
+  /** By a test (RFC 5463): its words may be used once that test was evaluated. */
+  activateLate(extension: ExtensionDefinition): void {
+    const before = new Set(this.#active.keys());
+    this.activate(extension);
+    for (const name of this.#active.keys()) if (!before.has(name)) this.late.add(name);
+  }
+
   /** `require` of one capability; false where there is none of that name. */
   require(name: string, at: Position): boolean {
     const extension = this.registry.capability(name);
@@ -111,7 +118,13 @@ export class WordScope {
   /** For `run` as `call.data`. */
   data: unknown;
 
-  constructor(unit: Unit, node: WordNode, definition: AnyWord, previous?: WordScope, parents: readonly WordScope[] = []) {
+  constructor(
+    unit: Unit,
+    node: WordNode,
+    definition: AnyWord,
+    previous?: WordScope,
+    parents: readonly WordScope[] = [],
+  ) {
     this.unit = unit;
     this.node = node;
     this.definition = definition;

@@ -81,6 +81,8 @@ export interface SieveSettings {
   readonly programTimeoutMs: number;
   /** Whether `:create` is implied wherever a message is stored. */
   readonly autoCreate: boolean;
+  /** Offset of local time, minutes east of UTC; default: the system's at the time in question. */
+  readonly timeZoneMinutes: number | undefined;
   /** RFC 6785: the script runs after an IMAP command, not at delivery. */
   readonly imap: boolean;
   /** Settings of extensions from outside, by extension name. */
@@ -123,6 +125,7 @@ export const defaultSettings: SieveSettings = {
   virustest: undefined,
   programTimeoutMs: 10_000,
   autoCreate: false,
+  timeZoneMinutes: undefined,
   imap: false,
   extensions: {},
 };

@@ -23,10 +23,18 @@ export class VariableScope {
     return (this.#shared.get(key) ?? this.#values).has(key);
   }
 
+  /** Set by this script, and not shared. */
+  isOwn(name: string): boolean {
+    return this.#values.has(name.toLowerCase());
+  }
+
   /** Cut to the size limit (RFC 5229 §6); throws `ScriptError` beyond the number of variables. */
   set(name: string, value: string): void {
+    this.setIn(this.#shared.get(name.toLowerCase()) ?? this.#values, name, value);
+  }
+
+  setIn(values: Map<string, string>, name: string, value: string): void {
     const key = name.toLowerCase();
-    const values = this.#shared.get(key) ?? this.#values;
     const limit = this.#run.setting('maxVariables');
     if (!values.has(key) && values.size >= limit)
       throw new ScriptError(`Script exceeded the policy limit of ${limit} variables`);

@@ -1,9 +1,10 @@
 // Tests, RFC 5228 §5, without those that need `require`.
-import { parseAddressList } from '../addresses.ts';
+import type { HeaderField } from '../../mail/headers.ts';
 import type { HeaderAddress } from '../addresses.ts';
+import { parseAddressList } from '../addresses.ts';
 import type { Call } from '../call.ts';
 import { quote } from '../diagnostic.ts';
-import type { Complain } from '../extension.ts';
+import type { Complain, Later } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
 
 const fieldName = /^[\x21-\x39\x3b-\x7e]+$/;
@@ -18,7 +19,14 @@ const addressFields = new Set([
   ...['from', 'to', 'cc', 'bcc', 'sender', 'reply-to', 'resent-from', 'resent-to', 'resent-cc', 'resent-bcc'],
   ...['resent-sender', 'resent-reply-to', 'return-path', 'delivered-to', 'x-original-to', 'envelope-to'],
   ...['x-delivered-to', 'x-envelope-to', 'x-envelope-from', 'x-resent-to', 'x-resent-cc', 'x-resent-bcc'],
-  ...['errors-to', 'return-receipt-to', 'disposition-notification-to', 'mail-followup-to', 'mail-reply-to', 'apparently-to'],
+  ...[
+    'errors-to',
+    'return-receipt-to',
+    'disposition-notification-to',
+    'mail-followup-to',
+    'mail-reply-to',
+    'apparently-to',
+  ],
 ]);
 const textFields = new Set([
   ...['subject', 'date', 'message-id', 'in-reply-to', 'references', 'comments', 'keywords', 'mime-version', 'received'],
@@ -36,7 +44,8 @@ export function checkAddressField(name: string, complain: Complain): void {
 export function addressParts(call: Call, addresses: readonly HeaderAddress[]): string[] {
   const out: string[] = [];
   for (const address of addresses) {
-    const part = address.valid || call.word.addressPart === undefined ? call.addressPart(address) : partOfInvalid(call, address);
+    const part =
+      address.valid || call.word.addressPart === undefined ? call.addressPart(address) : partOfInvalid(call, address);
     if (part !== undefined) out.push(part);
   }
   return out;
@@ -45,15 +54,16 @@ export function addressParts(call: Call, addresses: readonly HeaderAddress[]): s
 const partOfInvalid = (call: Call, address: HeaderAddress): string | undefined =>
   call.word.addressPart?.name === 'all' ? address.text : undefined;
 
-async function addressTest(call: Call): Promise<boolean> {
+function addressTest(call: Call): Later<boolean> {
+  const fields = call.fields(call.strings('header names'));
+  return fields instanceof Promise ? fields.then(found => matchAddresses(call, found)) : matchAddresses(call, fields);
+}
+
+function matchAddresses(call: Call, fields: readonly HeaderField[]): Later<boolean> {
   const values: string[] = [];
-  for (const name of call.strings('header names')) {
-    const fields = await call.fields(name);
-    for (const field of fields) {
-      call.run.spend(1 + (field.value.length >> 6));
-      const read = call.word.fieldHooks.find(hook => hook.values)?.values?.(field, call);
-      values.push(...(read ?? addressParts(call, parseAddressList(field.value))));
-    }
+  for (const field of fields) {
+    call.run.spend(1 + (field.value.length >> 6));
+    values.push(...(call.readField(field) ?? addressParts(call, parseAddressList(field.value))));
   }
   return call.matches('keys', values);
 }
@@ -108,7 +118,9 @@ export const basicTests = defineExtension({
       ],
       run(call) {
         const values = call.fieldValues(call.strings('header names'));
-        return values instanceof Promise ? values.then(found => call.matches('keys', found)) : call.matches('keys', values);
+        return values instanceof Promise
+          ? values.then(found => call.matches('keys', found))
+          : call.matches('keys', values);
       },
     },
     {
@@ -150,7 +162,7 @@ function until(call: Call, settles: boolean, from: number): boolean | Promise<bo
 
 function allExist(call: Call, names: readonly string[], from: number): boolean | Promise<boolean> {
   for (let at = from; at < names.length; at += 1) {
-    const fields = call.fields(names[at] as string);
+    const fields = call.fields([names[at] as string]);
     if (fields instanceof Promise) return fields.then(found => found.length > 0 && allExist(call, names, at + 1));
     if (fields.length === 0) return false;
   }

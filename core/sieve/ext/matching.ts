@@ -88,7 +88,6 @@ const matches: MatchTypeDefinition = {
   },
 };
 
-
 function keep(
   context: MatchContext,
   value: string,
@@ -157,7 +156,10 @@ function includesLinear(text: string, key: string): boolean {
   if (key.length < 8 || text.length * key.length < 1 << 20) return text.includes(key);
   const units = Array.from({ length: key.length }, (_, at) => key.charCodeAt(at));
   const none = { units: [], text: '' };
-  return matchWildcard({ segments: [none, { units, text: key }, none], hasQuestion: false, length: key.length }, text) !== undefined;
+  return (
+    matchWildcard({ segments: [none, { units, text: key }, none], hasQuestion: false, length: key.length }, text) !==
+    undefined
+  );
 }
 
 export const matching = defineExtension({
@@ -193,7 +195,8 @@ export const asciiNumericComparator = defineExtension({
       compare(a, b) {
         const left = leadingNumber(a);
         const right = leadingNumber(b);
-        if (left === undefined || right === undefined) return (left === undefined ? 1 : 0) - (right === undefined ? 1 : 0);
+        if (left === undefined || right === undefined)
+          return (left === undefined ? 1 : 0) - (right === undefined ? 1 : 0);
         return left.length === right.length ? compareOctets(left, right) : left.length - right.length;
       },
       character: 'octet',
@@ -203,9 +206,7 @@ export const asciiNumericComparator = defineExtension({
 
 /** RFC 5051 §2: each character to title case, then decomposed. */
 const unicodeFold = (text: string): string =>
-  beyondAscii.test(text)
-    ? Array.from(text, titleCase).join('').normalize('NFKD')
-    : text.toUpperCase();
+  beyondAscii.test(text) ? Array.from(text, titleCase).join('').normalize('NFKD') : text.toUpperCase();
 
 function titleCase(char: string): string {
   const upper = char.toUpperCase();
