@@ -1,23 +1,24 @@
 // One evaluation of one word: what a handler is given. Arguments are evaluated when asked for, by the names of the
 // definition; tests answer at once where they can, so that a script of plain header tests runs without waiting.
+
 import type { HeaderField } from '../mail/headers.ts';
+import type {
+  AddressParts,
+  Argument,
+  Call,
+  CompiledTest,
+  CompiledWord,
+  Deed,
+  Later,
+  Run,
+  Template,
+} from './contract.ts';
 import { ScriptError } from './errors.ts';
-import type { Later } from './extension.ts';
 import { decodedValue } from './header-cache.ts';
 import { matchValues } from './match.ts';
-import type { Argument, CompiledTest, CompiledWord, Template } from './program.ts';
 import type { EvaluationStep, MutableEntry } from './result.ts';
-import type { Run } from './run.ts';
 
-/** An action as its command describes it. */
-export interface Deed {
-  readonly action: string;
-  readonly arguments: Record<string, unknown>;
-  /** Whether the implicit keep is cancelled, where no tag such as `:copy` says otherwise. */
-  readonly cancelsKeep: boolean;
-}
-
-export class Call {
+export class WordCall implements Call {
   readonly word: CompiledWord;
   readonly run: Run;
   /** The command in whose block this one stands, or whose test this is. */
@@ -180,7 +181,7 @@ export class Call {
   }
 
   /** The part of an address that this word's `:domain`, `:user` … asks for; default all of it. */
-  addressPart(address: { readonly local: string; readonly domain: string; readonly text: string }): string | undefined {
+  addressPart(address: AddressParts): string | undefined {
     const part = this.word.addressPart;
     return part ? part.part(address, this.run) : address.text;
   }

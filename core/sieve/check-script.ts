@@ -1,10 +1,11 @@
 // What `postern sieve check` and `sieve test` show: diagnostics of a script, and what it would do with a message.
+
 import type { Compiled } from './compile.ts';
 import { compileScript } from './compile.ts';
+import type { Registry, SieveHost } from './contract.ts';
 import type { Diagnostic } from './diagnostic.ts';
-import type { SieveEnvelope, SieveHost } from './host.ts';
 import type { CompileLimits } from './limits.ts';
-import type { Registry } from './registry.ts';
+import type { SieveEnvelope } from './ports.ts';
 import type { EvaluationStep, RunStatus } from './result.ts';
 import { describeActions } from './result.ts';
 import { run } from './run.ts';

@@ -1,20 +1,24 @@
 // The arguments of one word: tags first, then positional ones (RFC 5228 §2.6), each checked against its definition.
+
 import type { ArgumentNode, NumberNode, StringListNode, StringNode, TagNode } from './ast.ts';
-import { quote } from './diagnostic.ts';
 import type {
   AddressPartDefinition,
+  Argument,
   ArgumentDefinition,
   ArgumentType,
   Complain,
   EngineGroup,
   ExtensionDefinition,
   FieldHooks,
+  Matching,
   MatchTypeDefinition,
   ModifierDefinition,
   TagDefinition,
-} from './extension.ts';
-import type { Argument, Matching, Template, ValueCheck } from './program.ts';
-import type { Unit, WordScope } from './scope.ts';
+  Template,
+  ValueCheck,
+} from './contract.ts';
+import { quote } from './diagnostic.ts';
+import type { ScopedWord, ScriptUnit } from './scope.ts';
 import { constantOf, kindName } from './scope.ts';
 
 interface Tags {
@@ -40,13 +44,13 @@ const typeNames: Readonly<Record<ArgumentType, string>> = {
 };
 
 /** Fills `scope.arguments`; reports one error per faulty argument. */
-export function readArguments(scope: WordScope, kind: 'command' | 'test'): Tags {
+export function readArguments(scope: ScopedWord, kind: 'command' | 'test'): Tags {
   return new ArgumentReader(scope, kind).read();
 }
 
 class ArgumentReader {
-  readonly #scope: WordScope;
-  readonly #unit: Unit;
+  readonly #scope: ScopedWord;
+  readonly #unit: ScriptUnit;
   readonly #what: string;
   readonly #given = new Map<string, TagNode>();
   readonly #appliers: NonNullable<TagDefinition['apply']>[] = [];
@@ -60,7 +64,7 @@ class ArgumentReader {
   #faulty = false;
   readonly #unchecked = new Set<string>();
 
-  constructor(scope: WordScope, kind: 'command' | 'test') {
+  constructor(scope: ScopedWord, kind: 'command' | 'test') {
     this.#scope = scope;
     this.#unit = scope.unit;
     this.#what = `${kind} ${quote(scope.name)}`;

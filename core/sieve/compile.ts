@@ -1,16 +1,24 @@
 // From the syntax tree to the compiled form. Driven by the registry: knows kinds of arguments and groups of tags, no words.
 // Goes on after an error, so that the author hears of all of them: one per faulty argument, unknown word, missing `require`.
+
 import type { BlockNode, CommandNode, TestNode } from './ast.ts';
 import { readArguments } from './compile-arguments.ts';
+import type {
+  CommandDefinition,
+  CompiledCommand,
+  CompiledTest,
+  Defined,
+  IncludeReference,
+  Program,
+  Registry,
+  TestDefinition,
+} from './contract.ts';
 import type { Diagnostic } from './diagnostic.ts';
 import { quote } from './diagnostic.ts';
-import type { CommandDefinition, TestDefinition } from './extension.ts';
 import type { CompileLimits } from './limits.ts';
 import { defaultCompileLimits } from './limits.ts';
 import { parse } from './parser.ts';
-import type { CompiledCommand, CompiledTest, IncludeReference, Program } from './program.ts';
-import type { Defined, Registry } from './registry.ts';
-import { Unit, WordScope } from './scope.ts';
+import { ScopedWord, ScriptUnit } from './scope.ts';
 import { nearest } from './suggest.ts';
 
 export interface CompileOptions {
@@ -28,7 +36,7 @@ export type Compiled =
 export function compileScript(source: string | Uint8Array, options: CompileOptions): Compiled {
   const limits = { ...defaultCompileLimits, ...options.limits };
   const script = parse(source, limits);
-  const unit = new Unit(options.registry, limits);
+  const unit = new ScriptUnit(options.registry, limits);
   const commands = new Compiler(unit).list(script.commands, [], undefined);
   for (const extension of unit.extensions) extension.finish?.(unit);
   const name = options.name;
@@ -50,17 +58,17 @@ export function compileScript(source: string | Uint8Array, options: CompileOptio
 }
 
 class Compiler {
-  readonly #unit: Unit;
+  readonly #unit: ScriptUnit;
   #prologue = true;
   readonly #constants = new WeakMap<CompiledTest, boolean>();
 
-  constructor(unit: Unit) {
+  constructor(unit: ScriptUnit) {
     this.#unit = unit;
   }
 
-  list(nodes: readonly CommandNode[], parents: readonly WordScope[], block: BlockNode | undefined): CompiledCommand[] {
+  list(nodes: readonly CommandNode[], parents: readonly ScopedWord[], block: BlockNode | undefined): CompiledCommand[] {
     const out: CompiledCommand[] = [];
-    let previous: WordScope | undefined;
+    let previous: ScopedWord | undefined;
     for (const node of nodes) {
       if (this.#unit.diagnostics.length > this.#unit.limits.errors) break;
       const done = this.#command(node, parents, previous, block === undefined);
@@ -72,10 +80,10 @@ class Compiler {
 
   #command(
     node: CommandNode,
-    parents: readonly WordScope[],
-    previous: WordScope | undefined,
+    parents: readonly ScopedWord[],
+    previous: ScopedWord | undefined,
     top: boolean,
-  ): { readonly scope: WordScope | undefined; readonly compiled: CompiledCommand | undefined } {
+  ): { readonly scope: ScopedWord | undefined; readonly compiled: CompiledCommand | undefined } {
     const unit = this.#unit;
     const errors = unit.diagnostics.length;
     const found = this.#find('command', node, unit.registry.commands(node.name));
@@ -86,7 +94,7 @@ class Compiler {
       return { scope: undefined, compiled: undefined };
     }
     const definition = found.definition as CommandDefinition;
-    const scope = new WordScope(unit, node, definition, previous, parents);
+    const scope = new ScopedWord(unit, node, definition, previous, parents);
     this.#place(scope, definition, top);
     const tags = readArguments(scope, 'command');
     const tests = this.#tests(scope, 'command');
@@ -102,7 +110,7 @@ class Compiler {
     return { scope, compiled };
   }
 
-  #test(node: TestNode, parents: readonly WordScope[]): CompiledTest | undefined {
+  #test(node: TestNode, parents: readonly ScopedWord[]): CompiledTest | undefined {
     const unit = this.#unit;
     const errors = unit.diagnostics.length;
     const found = this.#find('test', node, unit.registry.tests(node.name));
@@ -111,7 +119,7 @@ class Compiler {
       return undefined;
     }
     const definition = found.definition as TestDefinition;
-    const scope = new WordScope(unit, node, definition, undefined, parents);
+    const scope = new ScopedWord(unit, node, definition, undefined, parents);
     const tags = readArguments(scope, 'test');
     const tests = this.#tests(scope, 'test');
     if (unit.diagnostics.length === errors) definition.validate?.(scope);
@@ -125,7 +133,7 @@ class Compiler {
   }
 
   #base(
-    scope: WordScope,
+    scope: ScopedWord,
     found: Defined<CommandDefinition | TestDefinition>,
     tests: readonly CompiledTest[],
     tags: ReturnType<typeof readArguments>,
@@ -174,7 +182,7 @@ class Compiler {
     return undefined;
   }
 
-  #place(scope: WordScope, definition: CommandDefinition, top: boolean): void {
+  #place(scope: ScopedWord, definition: CommandDefinition, top: boolean): void {
     const name = quote(scope.name);
     if (!definition.prologue) this.#prologue = false;
     else if (!top || !this.#prologue)
@@ -186,7 +194,7 @@ class Compiler {
       scope.error(`Command ${name} must stand within the block of ${inside.map(quote).join(' or ')}`);
   }
 
-  #tests(scope: WordScope, kind: 'command' | 'test'): readonly CompiledTest[] {
+  #tests(scope: ScopedWord, kind: 'command' | 'test'): readonly CompiledTest[] {
     const { node, definition, unit } = scope;
     const what = `${kind === 'command' ? 'Command' : 'Test'} ${quote(scope.name)}`;
     const wanted = definition.tests ?? 'none';
@@ -211,14 +219,14 @@ class Compiler {
     return out.filter(test => test !== undefined);
   }
 
-  #blockForm(scope: WordScope, definition: CommandDefinition, node: CommandNode): void {
+  #blockForm(scope: ScopedWord, definition: CommandDefinition, node: CommandNode): void {
     if (definition.block && !node.block)
       scope.error(`Command ${quote(scope.name)} needs a block in braces instead of ';'`);
     if (!definition.block && node.block)
       this.#unit.report(node.block.span, `Command ${quote(scope.name)} takes no block, it must end with ';'`);
   }
 
-  #block(scope: WordScope, definition: CommandDefinition, node: CommandNode): readonly CompiledCommand[] | undefined {
+  #block(scope: ScopedWord, definition: CommandDefinition, node: CommandNode): readonly CompiledCommand[] | undefined {
     const block = node.block;
     if (!block) return undefined;
     const compile = () => this.list(block.commands, [scope, ...scope.parents], block);

@@ -1,12 +1,13 @@
 // Messages that rules write: vacation replies, reports, notifications. RFC 5322; text is UTF-8, line ends are CRLF.
+
 import { randomBytes } from 'node:crypto';
 import { encodeWords } from '../mail/encoded-words.ts';
 import { renderField } from '../mail/header-edit.ts';
 import type { Rope } from '../mail/rope.ts';
 import { bufferRope } from '../mail/rope.ts';
 import { parseOneAddress } from './addresses.ts';
+import type { SieveHost } from './contract.ts';
 import { formatDateTime } from './date-time.ts';
-import type { SieveHost } from './host.ts';
 import { setting } from './settings.ts';
 
 export type Field = readonly [name: string, value: string];

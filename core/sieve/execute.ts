@@ -1,12 +1,13 @@
 // Carries out what a run decided. Everything that can be known to fail is asked first (`prepare`), so that a script whose
 // third action cannot work leaves the message in the inbox and not half sorted. Whatever happens, the message is stored
 // somewhere or the outcome is `tempfail`: never lost (RFC 5228 §2.10.6).
+
 import type { Message } from '../mail/message.ts';
+import type { ActionDefinition, Execution, SieveHost, SieveResult } from './contract.ts';
 import type { Diagnostic } from './diagnostic.ts';
-import type { ActionDefinition } from './extension.ts';
-import type { OutgoingMail, SieveEnvelope, SieveHost } from './host.ts';
-import { HostError } from './host.ts';
-import type { Entry, SieveResult } from './result.ts';
+import type { OutgoingMail, SieveEnvelope } from './ports.ts';
+import { HostError } from './ports.ts';
+import type { Entry } from './result.ts';
 import type { SieveSettings } from './settings.ts';
 import { setting } from './settings.ts';
 
@@ -27,7 +28,7 @@ export interface ExecutionResult {
   readonly refused?: string;
 }
 
-export class Execution {
+class ActionContext implements Execution {
   readonly host: SieveHost;
   readonly result: SieveResult;
   readonly diagnostics: Diagnostic[] = [];
@@ -75,13 +76,13 @@ export async function execute(result: SieveResult, host: SieveHost): Promise<Exe
 
 class Executor {
   readonly #result: SieveResult;
-  readonly #execution: Execution;
+  readonly #execution: ActionContext;
   readonly #outcomes: Outcome[] = [];
   #failure: unknown;
 
   constructor(result: SieveResult, host: SieveHost) {
     this.#result = result;
-    this.#execution = new Execution(result, host);
+    this.#execution = new ActionContext(result, host);
   }
 
   async run(): Promise<ExecutionResult> {

@@ -1,8 +1,6 @@
+import type { Call, Complain, Later, MatchContext, Matching } from './contract.ts';
 // Values against keys, RFC 5228 §2.7: true as soon as one value matches one key. Values are the outer loop, keys the inner.
 // The work is charged to the script's budget before it is done.
-import type { Call } from './call.ts';
-import type { Complain, Later, MatchContext } from './extension.ts';
-import type { Matching } from './program.ts';
 
 export function matchValues(call: Call, values: readonly string[], keys: readonly string[]): Later<boolean> {
   const matching = call.word.matching;

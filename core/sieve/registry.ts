@@ -1,39 +1,6 @@
 // All extensions that scripts may ask for, looked up by what they define. A registry is a value: the gateway makes one for
 // personal scripts and one for its own, a stranger adds extensions by making another.
-import type {
-  ActionDefinition,
-  CommandDefinition,
-  ComparatorDefinition,
-  ExtensionDefinition,
-  NamespaceDefinition,
-  TestDefinition,
-} from './extension.ts';
-
-export interface Defined<D> {
-  readonly extension: ExtensionDefinition;
-  readonly definition: D;
-}
-
-export interface Registry {
-  readonly extensions: ReadonlyMap<string, ExtensionDefinition>;
-  readonly actions: ReadonlyMap<string, ActionDefinition>;
-  /** What `require` knows; undefined where it is unknown. */
-  capability(name: string): ExtensionDefinition | undefined;
-  /** Names for `require` and the SIEVE line of ManageSieve, sorted. */
-  readonly capabilities: readonly string[];
-  commands(name: string): readonly Defined<CommandDefinition>[];
-  tests(name: string): readonly Defined<TestDefinition>[];
-  readonly commandNames: readonly string[];
-  readonly testNames: readonly string[];
-  comparator(name: string): Defined<ComparatorDefinition> | undefined;
-  namespace(name: string): Defined<NamespaceDefinition> | undefined;
-}
-
-export interface RegistryOptions {
-  /** Extensions that are off by default and wanted. */
-  readonly enable?: readonly string[];
-  readonly disable?: readonly string[];
-}
+import type { ActionDefinition, Defined, ExtensionDefinition, Registry, RegistryOptions } from './contract.ts';
 
 function index<D extends { readonly name: string }>(
   extensions: Iterable<ExtensionDefinition>,

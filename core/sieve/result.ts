@@ -1,8 +1,5 @@
 // What a run decides, as data: an ordered list of actions that `execute` carries out. RFC 5228 §2.10.
 import type { Message } from '../mail/message.ts';
-import type { Diagnostic } from './diagnostic.ts';
-import type { Execution } from './execute.ts';
-import type { Registry } from './registry.ts';
 
 export interface Entry {
   /** Name of an `ActionDefinition`. */
@@ -55,24 +52,6 @@ export type RunStatus =
   | 'tempfail'
   /** Steps or CPU time used up. */
   | 'resource-limit';
-
-export interface SieveResult {
-  readonly status: RunStatus;
-  /** In order, the implicit keep last where nothing cancelled it. */
-  readonly actions: readonly Entry[];
-  readonly diagnostics: readonly Diagnostic[];
-  /** The current message at the end, edits included. */
-  readonly message: Message;
-  readonly original: Message;
-  /** Whether the implicit keep is in effect. */
-  readonly keep: boolean;
-  readonly steps: number;
-  readonly trace: readonly EvaluationStep[];
-  readonly registry: Registry;
-  readonly runs: number;
-  /** For `execute`, after all actions succeeded. */
-  readonly afterwards: readonly ((execution: Execution) => Promise<void>)[];
-}
 
 /** A plain form for `--json` and tests: no message bytes, no empty values. */
 export function describeActions(

@@ -5,15 +5,25 @@
 import type { Message } from '../mail/message.ts';
 import { makeMessage } from '../mail/message.ts';
 import { bufferRope } from '../mail/rope.ts';
-import { Call } from './call.ts';
+import { WordCall } from './call.ts';
+import type {
+  Call,
+  CompiledCommand,
+  CompiledTest,
+  CompiledWord,
+  Execution,
+  Leaving,
+  Program,
+  Run,
+  SieveHost,
+  SieveResult,
+} from './contract.ts';
 import type { Diagnostic } from './diagnostic.ts';
 import { BudgetError, ScriptError } from './errors.ts';
-import type { Execution } from './execute.ts';
 import { HeaderCache } from './header-cache.ts';
-import type { SieveEnvelope, SieveHost } from './host.ts';
-import { HostError } from './host.ts';
-import type { CompiledCommand, CompiledTest, CompiledWord, Program } from './program.ts';
-import type { Entry, EvaluationStep, MutableEntry, RunStatus, SieveResult } from './result.ts';
+import type { SieveEnvelope } from './ports.ts';
+import { HostError } from './ports.ts';
+import type { Entry, EvaluationStep, MutableEntry, RunStatus } from './result.ts';
 import type { SieveSettings } from './settings.ts';
 import { setting } from './settings.ts';
 import { VariableScope } from './variable-scope.ts';
@@ -26,15 +36,9 @@ export interface RunOptions {
 }
 
 export async function run(program: Program, host: SieveHost, options: RunOptions = {}): Promise<SieveResult> {
-  const state = new Run(host, options);
+  const state = new Interpreter(host, options);
   return state.toEnd(program);
 }
-
-/** What ended the normal order of commands, until somebody takes it. */
-export type Leaving =
-  | { readonly kind: 'stop' }
-  | { readonly kind: 'return' }
-  | { readonly kind: 'leave'; readonly takes: (block: Call) => boolean };
 
 /** One script being evaluated: the program itself, or one that it includes. */
 interface Frame {
@@ -52,7 +56,7 @@ interface Place {
 
 const checkEvery = 256;
 
-export class Run {
+class Interpreter implements Run {
   readonly host: SieveHost;
   readonly diagnostics: Diagnostic[];
   /** Captures of the last successful match, `[0]` the whole; undefined where no active extension asked for them. */
@@ -213,7 +217,7 @@ export class Run {
     this.#checkEnabled(word);
     if (this.#tracing) this.#step(word);
     try {
-      const outcome = word.definition.run(new Call(word, this, parent, previous));
+      const outcome = word.definition.run(new WordCall(word, this, parent, previous));
       return outcome instanceof Promise ? outcome.catch(error => this.#locate(error, word)) : outcome;
     } catch (error) {
       return this.#locate(error, word);
@@ -225,7 +229,7 @@ export class Run {
     this.#checkEnabled(word);
     const step = this.#tracing ? this.#step(word) : undefined;
     try {
-      const outcome = word.definition.run(new Call(word, this, parent, undefined, step));
+      const outcome = word.definition.run(new WordCall(word, this, parent, undefined, step));
       if (outcome instanceof Promise)
         return outcome.then(
           value => this.#tested(value, step),

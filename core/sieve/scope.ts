@@ -1,13 +1,24 @@
 // What a definition's hooks see while a script is compiled: the script as a whole (`Unit`) and one word of it (`WordScope`).
+
 import type { ArgumentNode, Span } from './ast.ts';
+import type {
+  AnyWord,
+  Argument,
+  CompiledTest,
+  ExtensionDefinition,
+  IncludeReference,
+  Registry,
+  StringStage,
+  Template,
+  Unit,
+  WordNode,
+  WordScope,
+} from './contract.ts';
 import type { Diagnostic, Position } from './diagnostic.ts';
 import { quote } from './diagnostic.ts';
-import type { AnyWord, ExtensionDefinition, StringStage, WordNode } from './extension.ts';
 import type { CompileLimits } from './limits.ts';
-import type { Argument, CompiledTest, IncludeReference, Template } from './program.ts';
-import type { Registry } from './registry.ts';
 
-export class Unit {
+export class ScriptUnit implements Unit {
   readonly registry: Registry;
   readonly limits: CompileLimits;
   readonly includes: IncludeReference[] = [];
@@ -100,16 +111,15 @@ export class Unit {
     return this.#state.get(key) as T;
   }
 }
-export type CompileScope = Unit;
 
-export class WordScope {
-  readonly unit: Unit;
+export class ScopedWord implements WordScope {
+  readonly unit: ScriptUnit;
   readonly node: WordNode;
   readonly definition: AnyWord;
   /** The command before this one in the same block. */
-  readonly previous: WordScope | undefined;
+  readonly previous: ScopedWord | undefined;
   /** Commands in whose block this one stands, the innermost first. */
-  readonly parents: readonly WordScope[];
+  readonly parents: readonly ScopedWord[];
   readonly arguments = new Map<string, Argument | true>();
   readonly spans = new Map<string, Span>();
   tests: readonly (CompiledTest | undefined)[] = [];
@@ -119,11 +129,11 @@ export class WordScope {
   data: unknown;
 
   constructor(
-    unit: Unit,
+    unit: ScriptUnit,
     node: WordNode,
     definition: AnyWord,
-    previous?: WordScope,
-    parents: readonly WordScope[] = [],
+    previous?: ScopedWord,
+    parents: readonly ScopedWord[] = [],
   ) {
     this.unit = unit;
     this.node = node;

@@ -1,4 +1,5 @@
 // All extensions of this engine, in the order in which their tags are looked for. Names for `require` are the standards'.
+import type { ExtensionDefinition, Registry, RegistryOptions } from './contract.ts';
 import { basicTests } from './ext/basic-tests.ts';
 import { body } from './ext/body.ts';
 import { control } from './ext/control.ts';
@@ -33,8 +34,6 @@ import { copy, fileinto, storeActions } from './ext/store-actions.ts';
 import { vacation, vacationSeconds } from './ext/vacation.ts';
 import { variables } from './ext/variables.ts';
 import { debug, executeExtension, filter, pipe, report } from './ext/vnd-dovecot.ts';
-import type { ExtensionDefinition } from './extension.ts';
-import type { Registry, RegistryOptions } from './registry.ts';
 import { createRegistry } from './registry.ts';
 
 const base: readonly ExtensionDefinition[] = [

@@ -1,6 +1,6 @@
 // Variables of one script during a run. Names are case-insensitive (RFC 5229 §3); values and their number are bounded.
+import type { Run } from './contract.ts';
 import { ScriptError } from './errors.ts';
-import type { Run } from './run.ts';
 
 export class VariableScope {
   readonly #run: Run;

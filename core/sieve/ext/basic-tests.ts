@@ -1,10 +1,10 @@
 // Tests, RFC 5228 §5, without those that need `require`.
+
 import type { HeaderField } from '../../mail/headers.ts';
 import type { HeaderAddress } from '../addresses.ts';
 import { parseAddressList } from '../addresses.ts';
-import type { Call } from '../call.ts';
+import type { Call, Complain, Later } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Complain, Later } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
 
 const fieldName = /^[\x21-\x39\x3b-\x7e]+$/;

@@ -1,10 +1,11 @@
 // Test body, RFC 5173.
+
 import { decodeBody, decodeBodyText } from '../../mail/body.ts';
 import type { Message } from '../../mail/message.ts';
 import type { MimePart } from '../../mail/mime.ts';
 import { walkParts } from '../../mail/mime.ts';
 import { ropeBytes, sliceRope } from '../../mail/rope.ts';
-import type { Call } from '../call.ts';
+import type { Call } from '../contract.ts';
 import { defineExtension } from '../extension.ts';
 import { htmlText } from '../html-text.ts';
 

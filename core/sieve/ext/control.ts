@@ -1,7 +1,7 @@
 // Control commands, RFC 5228 §3.
+import type { WordScope } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
 import { defineExtension } from '../extension.ts';
-import type { WordScope } from '../scope.ts';
 import { nearest } from '../suggest.ts';
 
 /** What a branch leaves for the next of its chain at compile time: whether one before it is always taken. */

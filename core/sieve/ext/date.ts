@@ -1,11 +1,9 @@
 // Tests date and currentdate, RFC 5260; `:index` and `:last` of the same document.
-import type { Call } from '../call.ts';
+import type { Call, Complain, Run, TagDefinition } from '../contract.ts';
 import type { DateTime } from '../date-time.ts';
 import { datePart, isDatePart, parseDateTime, parseZone } from '../date-time.ts';
 import { quote } from '../diagnostic.ts';
-import type { Complain, TagDefinition } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
-import type { Run } from '../run.ts';
 import { checkFieldName } from './basic-tests.ts';
 
 function checkZone(zone: string, complain: Complain): void {

@@ -1,6 +1,6 @@
 // DSN and DELIVERBY in the envelope and in redirect, RFC 6009.
+import type { Complain } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Complain } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
 import type { MutableEntry } from '../result.ts';
 import { parseRfc3339 } from '../rfc3339.ts';

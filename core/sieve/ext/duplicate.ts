@@ -1,6 +1,7 @@
 // Test duplicate, RFC 7352. What was seen is remembered only after the script and its actions succeeded.
+
 import { createHash } from 'node:crypto';
-import type { Call } from '../call.ts';
+import type { Call } from '../contract.ts';
 import { defineExtension } from '../extension.ts';
 
 /** undefined: the message has no such id, and is no duplicate (RFC 7352 §3.1). */

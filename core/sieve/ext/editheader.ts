@@ -1,11 +1,11 @@
 // Actions addheader and deleteheader, RFC 5293. What may not be changed is silently left alone (§6).
+
 import { decodeWords } from '../../mail/encoded-words.ts';
 import { renderField } from '../../mail/header-edit.ts';
 import type { HeaderField } from '../../mail/headers.ts';
-import type { Call } from '../call.ts';
+import type { Call, Complain } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
 import { appendField, fromFields } from '../edit-message.ts';
-import type { Complain } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
 import { checkIndex, pickIndex } from './date.ts';
 

@@ -1,6 +1,6 @@
 // RFC 5228 §2.4.2.4: `${hex: 24 24}` and `${unicode: 40}` in strings. What has not this form stays as it is.
 
-import type { Complain } from '../extension.ts';
+import type { Complain } from '../contract.ts';
 import { defineExtension } from '../extension.ts';
 
 const form = /\$\{(hex|unicode):([ \t\r\n]*[0-9a-f]+(?:[ \t\r\n]+[0-9a-f]+)*[ \t\r\n]*)\}/gi;

@@ -1,14 +1,12 @@
 // Action notify and its tests, RFC 5435; method `mailto:`, RFC 5436. Other methods come from the host.
+
 import { addressKey, parseOneAddress } from '../addresses.ts';
-import type { Call } from '../call.ts';
 import type { Field } from '../compose.ts';
 import { addressField, commonFields, messageOf, textPart } from '../compose.ts';
+import type { Call, Complain, Execution, Meeting, SieveHost } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Execution } from '../execute.ts';
-import type { Complain, Meeting } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
 import { decodedValue } from '../header-cache.ts';
-import type { SieveHost } from '../host.ts';
 import type { Mailto } from '../mailto.ts';
 import { parseMailto } from '../mailto.ts';
 import type { Entry } from '../result.ts';

@@ -1,11 +1,10 @@
 // Test envelope, RFC 5228 §5.4; subaddress, RFC 5233; other extensions add parts (RFC 6009).
+
 import type { HeaderAddress } from '../addresses.ts';
 import { parseAddressList } from '../addresses.ts';
-import type { Call } from '../call.ts';
+import type { Call, Complain, EnvelopePartDefinition, ExtensionDefinition, Unit } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Complain, EnvelopePartDefinition, ExtensionDefinition } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
-import type { CompileScope } from '../scope.ts';
 import { addressParts } from './basic-tests.ts';
 import { refuseInImap } from './imapsieve.ts';
 
@@ -42,7 +41,7 @@ function partOf(name: string, extensions: Iterable<ExtensionDefinition>): Envelo
   return undefined;
 }
 
-function checkPart(name: string, complain: Complain, unit: CompileScope | undefined): void {
+function checkPart(name: string, complain: Complain, unit: Unit | undefined): void {
   if (!unit || partOf(name, unit.extensions)) return;
   const other = [...unit.registry.extensions.values()].find(extension => partOf(name, [extension]));
   if (other) complain(`Envelope part ${quote(name)} needs 'require "${other.name}";' at the top of the script`);

@@ -1,7 +1,7 @@
 // Test environment, RFC 5183, and its variables namespace `env` (vnd.dovecot.environment).
+import type { Run } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
 import { defineExtension } from '../extension.ts';
-import type { Run } from '../run.ts';
 import { identifier } from './variables.ts';
 
 // RFC 5183 §4.1; `phase`: RFC 5183 §4.1 with RFC 6785 §4.2 for what IMAP adds.

@@ -1,7 +1,6 @@
 // Lists kept elsewhere, RFC 6134: match type `:list`, `redirect :list`, test valid_ext_list.
-import type { Call } from '../call.ts';
+import type { Call, Complain } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Complain } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
 
 // RFC 6134 §2.3: names are URIs, or begin with `:` (RFC 4151 tags otherwise).

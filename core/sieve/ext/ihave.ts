@@ -1,8 +1,7 @@
 // Test ihave and control error, RFC 5463.
 
-import type { ExtensionDefinition } from '../extension.ts';
+import type { ExtensionDefinition, WordScope } from '../contract.ts';
 import { defineExtension } from '../extension.ts';
-import type { WordScope } from '../scope.ts';
 
 /** RFC 5463 §4: extensions that change how strings are read cannot be made available by a test. */
 function available(word: WordScope): readonly ExtensionDefinition[] | undefined {

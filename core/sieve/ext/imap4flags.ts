@@ -1,9 +1,6 @@
 // IMAP flags, RFC 5232. Sets of flags live in variables as text with spaces; the internal variable has no name.
-import type { Call } from '../call.ts';
-import type { CommandDefinition } from '../extension.ts';
+import type { Call, CommandDefinition, Run, WordScope } from '../contract.ts';
 import { defineExtension } from '../extension.ts';
-import type { Run } from '../run.ts';
-import type { WordScope } from '../scope.ts';
 import { identifier } from './variables.ts';
 
 const internal = Symbol('internal flags');

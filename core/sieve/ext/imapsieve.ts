@@ -1,6 +1,6 @@
 // RFC 6785: the script runs because of an IMAP command. The host says what happened through `environment`; the message is
 // not new, so what only makes sense at delivery is an error, and nothing is "kept" because it is there already.
-import type { Call } from '../call.ts';
+import type { Call } from '../contract.ts';
 import { defineExtension } from '../extension.ts';
 import { setInternalFlags } from './imap4flags.ts';
 

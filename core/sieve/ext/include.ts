@@ -1,12 +1,10 @@
 // Commands include, return and global, RFC 6609. Scripts are looked for when they are wanted: a script may be uploaded
 // before those that it includes (§3.1), so a missing or recursive one is a run-time error.
-import type { Call } from '../call.ts';
+
 import { compileScript } from '../compile.ts';
+import type { Call, Complain, Program, Run } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Complain } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
-import type { Program } from '../program.ts';
-import type { Run } from '../run.ts';
 import { identifier } from './variables.ts';
 
 interface Included {

@@ -1,10 +1,9 @@
 // Mailboxes: `:create` and mailboxexists, metadata of mailboxes and server (RFC 5490), special uses (RFC 8579),
 // mailbox ids (RFC 9042), copies of what is sent (RFC 8580).
-import type { Call } from '../call.ts';
+import type { Call, Complain } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Complain } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
-import { HostError } from '../host.ts';
+import { HostError } from '../ports.ts';
 import { checkMailboxName } from './store-actions.ts';
 
 async function every(

@@ -1,5 +1,5 @@
 // Match types, comparators and address parts of the base language: RFC 5228 §2.7; collations: RFC 4790 §9.
-import type { ComparatorDefinition, MatchContext, MatchTypeDefinition } from '../extension.ts';
+import type { ComparatorDefinition, MatchContext, MatchTypeDefinition } from '../contract.ts';
 import { defineExtension } from '../extension.ts';
 import type { Wildcard } from '../wildcard.ts';
 import { compileWildcard, matchWildcard } from '../wildcard.ts';

@@ -1,4 +1,5 @@
 // Loops over MIME parts, RFC 5703 §3: which part is current, and how a replaced part changes the message.
+
 import type { HeaderList } from '../../mail/headers.ts';
 import type { Message } from '../../mail/message.ts';
 import { makeMessage, withBody } from '../../mail/message.ts';
@@ -6,8 +7,7 @@ import type { MimePart } from '../../mail/mime.ts';
 import { walkParts } from '../../mail/mime.ts';
 import type { Rope } from '../../mail/rope.ts';
 import { bufferRope, concatRopes, ropeBytes, sliceRope } from '../../mail/rope.ts';
-import type { Call } from '../call.ts';
-import type { Run } from '../run.ts';
+import type { Call, Run } from '../contract.ts';
 
 /** A replaced range of the base message's bytes. */
 interface Change {

@@ -1,4 +1,5 @@
 // MIME parts: tests on them, loops, replacement, enclosure and text extraction, RFC 5703.
+
 import { decodeBodyText } from '../../mail/body.ts';
 import { parseContentType, parseDisposition } from '../../mail/content-type.ts';
 import { renderField } from '../../mail/header-edit.ts';
@@ -7,14 +8,12 @@ import { parseHeaders } from '../../mail/headers.ts';
 import type { Message } from '../../mail/message.ts';
 import { withBody } from '../../mail/message.ts';
 import { bufferRope, ropeBytes } from '../../mail/rope.ts';
-import type { Call } from '../call.ts';
 import type { Field } from '../compose.ts';
 import { addressField, commonFields, multipart, renderFields, textPart } from '../compose.ts';
+import type { Call, Complain, TagDefinition, WordScope } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
 import { fromFields } from '../edit-message.ts';
-import type { Complain, TagDefinition } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
-import type { WordScope } from '../scope.ts';
 import { currentLoop, entityHeaders, forEveryPart, isWhole, replacePart } from './mime-loop.ts';
 import { checkOutboundAddress } from './redirect.ts';
 import type { VariableWriter } from './variables.ts';

@@ -1,13 +1,13 @@
 // Action redirect, RFC 5228 §4.2. Loops are stopped twice: by the number of Received fields, and by a field that says
 // whose rules sent the message on. The null sender stays null.
+
 import { addressKey, parseOneAddress } from '../addresses.ts';
+import type { Complain, Execution, Meeting } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
 import { prependField } from '../edit-message.ts';
-import type { Execution } from '../execute.ts';
-import type { Complain, Meeting } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
-import type { OutgoingMail } from '../host.ts';
-import { HostError } from '../host.ts';
+import type { OutgoingMail } from '../ports.ts';
+import { HostError } from '../ports.ts';
 import type { Entry } from '../result.ts';
 import type { SieveSettings } from '../settings.ts';
 

@@ -1,11 +1,10 @@
 // Actions reject and ereject, RFC 5429. Refused in the session where the host can; else a report goes to the sender: an MDN
 // for reject (§2.2.1), a DSN for ereject (§2.1.2), none to the null sender.
+
 import type { Message } from '../../mail/message.ts';
-import type { Call } from '../call.ts';
 import type { Field, Part } from '../compose.ts';
 import { addressField, commonFields, messageOf, multipart, textPart } from '../compose.ts';
-import type { Execution } from '../execute.ts';
-import type { CommandDefinition, Meeting } from '../extension.ts';
+import type { Call, CommandDefinition, Execution, Meeting } from '../contract.ts';
 import { defineExtension } from '../extension.ts';
 import type { Entry } from '../result.ts';
 import { refuseInImap } from './imapsieve.ts';

@@ -1,6 +1,6 @@
 // Match types `:count` and `:value`, RFC 5231.
+import type { Complain } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Complain } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
 
 const relations: Readonly<Record<string, (order: number) => boolean>> = {

@@ -1,8 +1,7 @@
 // Tests spamtest and virustest, RFC 5235. The verdict is read from fields that earlier filters wrote, as the settings say.
-import type { Call } from '../call.ts';
+import type { Call, Run } from '../contract.ts';
 import { defineExtension } from '../extension.ts';
 import { compileRegex } from '../regex.ts';
-import type { Run } from '../run.ts';
 import type { TestSource } from '../settings.ts';
 
 function readField(run: Run, header: string, pattern: string | undefined): string | undefined {

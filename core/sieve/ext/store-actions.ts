@@ -1,12 +1,11 @@
 // Actions that store the message: keep (RFC 5228 §4.3), fileinto (§4.1), discard (§4.4).
+
 import type { Rope } from '../../mail/rope.ts';
+import type { ActionDefinition, Complain, Execution, Meeting, Run } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Execution } from '../execute.ts';
-import type { ActionDefinition, Complain, Meeting } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
-import { HostError } from '../host.ts';
+import { HostError } from '../ports.ts';
 import type { Entry } from '../result.ts';
-import type { Run } from '../run.ts';
 
 /** Complains about a name that no mailbox has anywhere; the store knows more. */
 export function checkMailboxName(name: string, complain: Complain): void {

@@ -1,7 +1,8 @@
 // When vacation does not answer: RFC 5230 §4.5, §4.6 and RFC 3834 §2. A machine, a list, somebody who wrote to somebody
 // else and the owner never get a reply.
+
 import { addressKey, parseAddressList, parseOneAddress } from '../addresses.ts';
-import type { Execution } from '../execute.ts';
+import type { Execution } from '../contract.ts';
 import type { Entry } from '../result.ts';
 
 const robots =

@@ -1,15 +1,14 @@
 // Action vacation, RFC 5230, with `:seconds` of RFC 6131. When it is silent: `vacation-restraint.ts`.
+
 import { createHash } from 'node:crypto';
 import { parseHeaders } from '../../mail/headers.ts';
 import type { Rope } from '../../mail/rope.ts';
 import { bufferRope } from '../../mail/rope.ts';
 import { addressKey, parseAddressList, parseOneAddress } from '../addresses.ts';
-import type { Call } from '../call.ts';
 import type { Field } from '../compose.ts';
 import { addressField, commonFields, renderFields, textPart } from '../compose.ts';
+import type { Call, Complain, Execution, Meeting } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Execution } from '../execute.ts';
-import type { Complain, Meeting } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
 import { decodedValue } from '../header-cache.ts';
 import type { Entry } from '../result.ts';

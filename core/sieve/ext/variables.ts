@@ -1,10 +1,7 @@
 // Variables, RFC 5229.
+import type { Complain, Run, Template, TemplatePiece, Unit, WordScope } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Complain } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
-import type { Template, TemplatePiece } from '../program.ts';
-import type { Run } from '../run.ts';
-import type { CompileScope, WordScope } from '../scope.ts';
 import { asciiLower } from './matching.ts';
 
 // RFC 5229 §3: variable-ref
@@ -13,7 +10,7 @@ const reference =
 export const identifier = /^[A-Za-z_][A-Za-z0-9_]*$/;
 const maxNameLength = 64;
 
-function compile(text: string, scope: CompileScope, complain: Complain): Template {
+function compile(text: string, scope: Unit, complain: Complain): Template {
   if (!text.includes('${')) return text;
   const pieces: TemplatePiece[] = [];
   let from = 0;
@@ -29,7 +26,7 @@ function compile(text: string, scope: CompileScope, complain: Complain): Templat
   return pieces;
 }
 
-function reader(name: string, scope: CompileScope, complain: Complain): ((run: Run) => string) | undefined {
+function reader(name: string, scope: Unit, complain: Complain): ((run: Run) => string) | undefined {
   if (/^[0-9]+$/.test(name)) {
     const index = Number(name);
     // RFC 5229 §3.2: out of range is empty.
@@ -47,7 +44,7 @@ function reader(name: string, scope: CompileScope, complain: Complain): ((run: R
   return run => space.read(path, run) ?? '';
 }
 
-function namespaceOf(name: string, scope: CompileScope, complain: Complain) {
+function namespaceOf(name: string, scope: Unit, complain: Complain) {
   const found = scope.registry.namespace(name.toLowerCase());
   // RFC 5229 §3: a namespace without its `require` is an error.
   if (!found) complain(`Unknown namespace ${quote(name)} of a variable`);

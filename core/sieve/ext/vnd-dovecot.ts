@@ -1,15 +1,14 @@
 // Extensions of Pigeonhole that scripts in the wild use: debug, report, and the three that run programs. Those are off
 // unless the administrator enables them, and run nothing but what the host's program port offers.
+
 import { ropeBytes } from '../../mail/rope.ts';
 import { parseOneAddress } from '../addresses.ts';
-import type { Call } from '../call.ts';
 import type { Field } from '../compose.ts';
 import { addressField, commonFields, messageOf, multipart, textPart } from '../compose.ts';
+import type { Call, Complain, Execution, TagDefinition } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
-import type { Execution } from '../execute.ts';
-import type { Complain, TagDefinition } from '../extension.ts';
 import { defineExtension } from '../extension.ts';
-import { HostError } from '../host.ts';
+import { HostError } from '../ports.ts';
 import type { Entry } from '../result.ts';
 import { checkOutboundAddress } from './redirect.ts';
 import type { VariableWriter } from './variables.ts';

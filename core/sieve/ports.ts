@@ -1,10 +1,6 @@
 // The ports through which a run and the carrying out of its result reach the world. The engine itself opens nothing.
 // Every port may throw `HostError`; anything else that is thrown counts as a temporary failure.
-import type { Clock } from '../lib/clock.ts';
-import type { Message } from '../mail/message.ts';
 import type { Rope } from '../mail/rope.ts';
-import type { Program } from './program.ts';
-import type { SettingsInput } from './settings.ts';
 
 /** Why a port could not do what was asked. `permanent`: trying again is useless. The message is for the script's owner. */
 export class HostError extends Error {
@@ -85,11 +81,6 @@ export interface OutgoingPort {
   refuse?(request: { readonly reason: string; readonly action: string }): Promise<boolean>;
 }
 
-/** Source, or a program compiled earlier; undefined where there is no script of that name. */
-export interface ScriptPort {
-  load(location: 'personal' | 'global', name: string): Promise<Program | string | Uint8Array | undefined>;
-}
-
 /** Memory over messages for vacation and duplicate. Keys are unique over their uses and of bounded length. */
 export interface TrackingPort {
   /** Remembered and not yet expired. */
@@ -130,28 +121,4 @@ export interface NotifyPort {
     readonly importance: 1 | 2 | 3;
     readonly options: readonly string[];
   }): Promise<void>;
-}
-
-export interface SieveHost {
-  /** What is sorted. Bytes with CRLF or LF. */
-  readonly message: Message | Uint8Array;
-  readonly envelope: SieveEnvelope;
-  readonly clock: Clock;
-  readonly mailboxes: MailboxPort;
-  readonly outgoing: OutgoingPort;
-  /** Read anew each time a value is wanted: they may change between runs and during one. */
-  readonly settings?: SettingsInput;
-  readonly scripts?: ScriptPort;
-  /** Name under which the script being run is stored, so that it cannot include itself (RFC 6609 §3.1). */
-  readonly scriptName?: string;
-  readonly tracking?: TrackingPort;
-  readonly lists?: ListPort;
-  readonly programs?: ProgramPort;
-  readonly notify?: NotifyPort;
-  /** RFC 5183 items, lower case, beyond those the engine knows (`name`, `version`); undefined: unknown item. */
-  environment?(item: string): string | undefined;
-  /** Where `debug_log` and `report` traces go. */
-  log?(line: number, text: string): void;
-  /** Unique text for Message-ID and boundaries; default: random. */
-  newId?(): string;
 }
