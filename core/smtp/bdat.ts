@@ -16,6 +16,12 @@ export function bdat(session: SmtpSession, args: string): Done {
   const last = match[2] !== undefined;
   const { transaction } = session;
   session.bodyStarts();
+  if (length > session.context.listener.maxSize * 2 + 1_000_000) {
+    // Nobody is going to read that much only to throw it away.
+    session.reply(552, '5.3.4', 'Message too large');
+    session.close('BDAT too large');
+    return;
+  }
   if (!transaction || transaction.envelope.recipients.length === 0 || transaction.chunksFailed) {
     const finished = (): void => {
       if (transaction?.chunksFailed) session.error(503, '5.5.1', 'An earlier chunk failed');

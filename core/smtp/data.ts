@@ -45,6 +45,10 @@ export function newIncoming(session: SmtpSession, transaction: Transaction, dots
     file: spoolFile(spoolDir, transaction.id),
     spoolAbove: listener.spoolAbove,
     onError: error => session.failed(error, 'spool'),
+    onFlood() {
+      session.reply(552, '5.3.4', 'Message too large');
+      session.close('flood');
+    },
   });
   transaction.incoming = incoming;
   return incoming;

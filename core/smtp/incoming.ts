@@ -11,10 +11,16 @@ export interface IncomingOptions extends DecoderOptions {
   readonly file: string;
   readonly spoolAbove: number;
   onError(error: unknown): void;
+  /** The client goes on and on after the message became too large. */
+  onFlood(): void;
 }
 
 /** A write to the disk is at least this large. */
 const batch = 256 * 1024;
+const gatherBelow = 2048;
+const gatherInto = 16 * 1024;
+/** So much beyond twice the limit is read and thrown away before we hang up. */
+const floodAllowance = 64 * 1024 * 1024;
 
 export class Incoming {
   readonly decoder: DataDecoder;
@@ -23,6 +29,8 @@ export class Incoming {
   private readonly options: IncomingOptions;
   private held: Buffer[] = [];
   private heldBytes = 0;
+  private gathering: Buffer = Buffer.alloc(0);
+  private gathered = 0;
   private head: Buffer = Buffer.alloc(0);
   private handle: FileHandle | undefined;
   private opened: Promise<void> | undefined;
@@ -42,6 +50,7 @@ export class Incoming {
 
   /** The header section and its empty line, in memory in any case; the whole message if it is. */
   get header(): Buffer {
+    this.seal();
     const end = this.decoder.headerEnd;
     const from = this.onDisk > 0 ? this.head : Buffer.concat(this.held);
     return end < 0 ? from : from.subarray(0, end + 2);
@@ -74,34 +83,62 @@ export class Incoming {
   }
 
   private keep(piece: Buffer): Promise<void> | undefined {
+    if (this.decoder.size > this.options.maxSize * 2 + floodAllowance) this.options.onFlood();
     if (this.decoder.defect || this.diskFailed) {
       this.held = [];
       this.heldBytes = 0;
+      this.gathered = 0;
       return undefined;
     }
     if (piece.length === 0) return undefined;
-    this.held.push(piece);
-    this.heldBytes += piece.length;
+    this.hold(piece);
     const limit = this.onDisk > 0 ? batch : this.options.spoolAbove;
     return this.heldBytes > limit ? this.spool() : undefined;
   }
 
+  /** A client that sends byte by byte must not cost a buffer per byte: small pieces are gathered. */
+  private hold(piece: Buffer): void {
+    this.heldBytes += piece.length;
+    if (piece.length >= gatherBelow) {
+      this.seal();
+      this.held.push(piece);
+      return;
+    }
+    if (this.gathered + piece.length > this.gathering.length) {
+      this.seal();
+      this.gathering = Buffer.allocUnsafe(gatherInto);
+    }
+    this.gathered += piece.copy(this.gathering, this.gathered);
+  }
+
+  /** What was gathered becomes a piece; the room behind it is used for the next. */
+  private seal(): void {
+    if (this.gathered === 0) return;
+    this.held.push(this.gathering.subarray(0, this.gathered));
+    this.gathering = this.gathering.subarray(this.gathered);
+    this.gathered = 0;
+  }
+
   /** Moves what is held to the file. */
   private spool(): Promise<void> {
-    const bytes = Buffer.concat(this.held);
+    this.seal();
+    const pieces = this.held;
+    const length = this.heldBytes;
     this.held = [];
     this.heldBytes = 0;
     const { headerEnd } = this.decoder;
     if (this.onDisk === 0 || headerEnd < 0 || this.head.length < headerEnd + 2)
-      this.head = Buffer.concat([this.head, bytes]).subarray(0, this.options.maxHeader + 4);
-    this.onDisk += bytes.length;
+      this.head = Buffer.concat([this.head, ...pieces]).subarray(0, this.options.maxHeader + 4);
+    this.onDisk += length;
     this.writing = this.writing.then(async () => {
       if (this.disposed || this.diskFailed) return;
       try {
         this.opened ??= this.create();
         await this.opened;
-        for (let at = 0; at < bytes.length && this.handle; )
-          at += (await this.handle.write(bytes, at, bytes.length - at)).bytesWritten;
+        const { bytesWritten } = (await this.handle?.writev(pieces)) ?? { bytesWritten: 0 };
+        // A disk that fills up in the middle reports no error, only fewer bytes.
+        if (bytesWritten < length)
+          throw new Error(`Wrote ${bytesWritten} of ${length} bytes to '${this.options.file}'`);
       } catch (error) {
         this.diskFailed = true;
         this.options.onError(error);
@@ -120,6 +157,7 @@ export class Incoming {
       const wait = this.keep(this.decoder.finish());
       if (wait) await wait;
     }
+    this.seal();
     if (this.onDisk === 0) return this.held;
     if (this.heldBytes > 0) await this.spool();
     await this.writing;

@@ -31,6 +31,7 @@ const CR = 13;
 const empty = Buffer.alloc(0);
 /** Commands of one chunk that are run before other connections get a turn. */
 const commandsPerTurn = 100;
+const skipPerError = 64 * 1024;
 
 export class SmtpInput {
   /** Longest command line without its end, in bytes; may be raised for AUTH (RFC 4954 §4). */
@@ -42,6 +43,7 @@ export class SmtpInput {
   private next: (() => void) | undefined;
   private body: BodySink | undefined;
   private skipping = false;
+  private skipped = 0;
   private busy = false;
   private closed = false;
   /** Where the search for the next LF goes on. */
@@ -140,8 +142,11 @@ export class SmtpInput {
     if (end < 0) {
       this.searched = pending.length;
       if (pending.length <= this.maxLine + 1 && !this.skipping) return undefined;
+      this.skipped += pending.length;
       this.consume(pending.length);
-      if (this.skipping) return undefined;
+      // A line without end is one more error for each 64 KiB, so that it ends with the client's credit.
+      if (this.skipping && this.skipped < skipPerError) return undefined;
+      this.skipped = 0;
       this.skipping = true;
       return this.handler.lineTooLong() ?? true;
     }
@@ -149,6 +154,7 @@ export class SmtpInput {
     this.consume(end + 1);
     if (this.skipping) {
       this.skipping = false;
+      this.skipped = 0;
       return true;
     }
     if (line.length > this.maxLine) return this.handler.lineTooLong() ?? true;

@@ -78,7 +78,8 @@ export function createSmtpServer(options: SmtpServerOptions): SmtpServer {
   }
 
   function accept(socket: Socket): void {
-    const peer = { address: unmapAddress(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
+    // A Unix socket has no addresses: who can open it is this machine.
+    const peer = 'path' in config.target ? loopback : peerOf(socket);
     const local = bound ?? { address: unmapAddress(socket.localAddress ?? ''), port: socket.localPort ?? 0 };
     if (proxies.has(peer.address)) {
       unwrap(socket, peer, local).catch((error: unknown) => drop(socket, error));
@@ -152,7 +153,8 @@ export function createSmtpServer(options: SmtpServerOptions): SmtpServer {
         onError: error => log.error({ event: 'smtp-listener', listener: config.name, err: error }, 'listener failed'),
       });
       const { address, port } = listening;
-      if (address !== '::' && address !== '0.0.0.0') bound = { address, port };
+      if ('path' in config.target) bound = loopback;
+      else if (address !== '::' && address !== '0.0.0.0') bound = { address, port };
       watch();
     },
     async close(graceMs) {
@@ -163,6 +165,13 @@ export function createSmtpServer(options: SmtpServerOptions): SmtpServer {
     },
   };
 }
+
+const loopback: Endpoint = { address: '127.0.0.1', port: 0 };
+
+const peerOf = (socket: Socket): Endpoint => ({
+  address: unmapAddress(socket.remoteAddress ?? ''),
+  port: socket.remotePort ?? 0,
+});
 
 /** A few bytes of reply, then the end, whatever the other side does. */
 function turnAway(socket: Socket, reply: string): void {

@@ -1,6 +1,9 @@
 // What transcripts cannot show: bytes, files, records, handles, the end of a server.
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import t from 'tap';
 import type { TraceRecord } from '../../../core/mail/trace.ts';
 import type { Settlement, SettleRequest } from '../../../core/smtp/ports.ts';
@@ -13,8 +16,8 @@ class Talker {
   private closed = false;
   private wake: () => void = () => undefined;
 
-  constructor(fixture: Fixture) {
-    this.socket = connect(fixture.server.address.port, '127.0.0.1');
+  constructor(fixture: Fixture, unixSocket?: string) {
+    this.socket = unixSocket === undefined ? connect(fixture.server.address.port, '127.0.0.1') : connect(unixSocket);
     this.socket.on('data', data => {
       this.text += data.toString('latin1');
       this.wake();
@@ -93,6 +96,27 @@ t.test('bytes survive, in memory and spooled; the file is gone afterwards', asyn
   t.match(fixture.traces.at(-1), { outcome: 'accepted', subject: '3', reply: '250 2.0.0 Ok: queued as Q4' });
   await talker.end();
   await fixture.close();
+});
+
+t.test('byte by byte, and over a Unix socket', async t => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'postern-lmtp-'));
+  const file = path.join(folder, 'lmtp.sock');
+  const fixture = await startFixture({ listener: { role: 'lmtp', target: { path: file }, spoolAbove: 3000 } });
+  const talker = new Talker(fixture, file);
+  await talker.until('220');
+  await talker.say('LHLO client.example\r\n', '250');
+  await talker.say(`${envelope}DATA\r\n`, '354');
+  const text = `Subject: slow\r\n\r\n${'a line\r\n'.repeat(800)}`;
+  for (const character of `${text}.\r\n`) {
+    talker.socket.write(character);
+    if (character === '\n') await new Promise(resolve => setImmediate(resolve));
+  }
+  await talker.until('250');
+  t.ok(fixture.chain.messages[0]?.bytes.toString('latin1').endsWith(text));
+  t.match(fixture.traces, [{ client: { address: '127.0.0.1' }, outcome: 'accepted' }]);
+  await talker.end();
+  await fixture.close();
+  await rm(folder, { recursive: true });
 });
 
 t.test('a disk that is full: 452, nothing half-kept', async t => {
