@@ -4,6 +4,7 @@ import type { Plugin } from '../core/plugin/index.ts';
 import { aliases } from './aliases/index.ts';
 import { auth } from './auth/index.ts';
 import { dnsbl } from './dnsbl/index.ts';
+import { exampleHeaderStamp } from './example-header-stamp/index.ts';
 import { limits } from './limits/index.ts';
 import { recipients } from './recipients/index.ts';
 import { relayPolicy } from './relay-policy/index.ts';
@@ -13,6 +14,7 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   aliases,
   auth,
   dnsbl,
+  'example-header-stamp': exampleHeaderStamp,
   limits,
   'relay-policy': relayPolicy,
   recipients,

@@ -1,0 +1,116 @@
+// Every built-in plugin, by the table: a new one cannot escape. Its README lists its options, and its example runs.
+import { readFileSync, writeFileSync } from 'node:fs';
+import t from 'tap';
+import { parse } from 'yaml';
+import { readChain } from '../../core/config/chain-entry.ts';
+import { documentKeys } from '../../core/config/render-docs.ts';
+import { z } from '../../core/config/schema.ts';
+import type { Plugin } from '../../core/plugin/contract.ts';
+import { plugins } from '../../plugins/index.ts';
+import { plugin } from '../harness/plugin.ts';
+import { sourcePath } from '../harness/root.ts';
+import { compliance, type Sample } from './compliance.ts';
+
+const samples: Readonly<Record<string, Sample>> = {
+  aliases: {
+    options: { aliases: ['aliases'], virtual: ['virtual'] },
+    setup: {
+      configFolder: sourcePath('plugins/aliases/example'),
+      accounts: {
+        local: ['example.org', 'postern.test'],
+        virtual: ['shop.example'],
+        users: { 'bob@example.org': 'right' },
+      },
+    },
+  },
+  dnsbl: {
+    options: {
+      lists: [{ zone: 'bl.test' }, { zone: 'white.test', kind: 'allow' }, { zone: 'dom.test', kind: 'domain' }],
+    },
+    setup: { dns: { '2.0.0.127.bl.test': { A: ['127.0.0.2'] }, '1.100.51.198.bl.test': { A: ['127.0.0.2'] } } },
+  },
+};
+
+function optionsTable(tested: Plugin<unknown>): string {
+  const rows = documentKeys(tested.options).map(({ key, type, default: preset, required, doc }) => {
+    const shown = required ? '**required**' : preset === undefined ? '' : `\`${preset}\``;
+    return `| \`${key}\` | ${type} | ${shown} | ${doc.replaceAll('|', '\\|')} |`;
+  });
+  return ['| option | type | default | what |', '|---|---|---|---|', ...rows].join('\n');
+}
+
+function updateReadme(file: string, table: string): void {
+  const text = readFileSync(file, 'utf8');
+  writeFileSync(file, text.replace(/\| option \|(?:.*\n)*?(?=\n)/, `${table}\n`));
+}
+
+for (const [name, tested] of Object.entries(plugins))
+  t.test(name, async t => {
+    t.equal(tested.name, name);
+    const sample = samples[name] ?? {};
+    for (const check of compliance(tested, sample))
+      await t.test(check.name, async t => {
+        await check.run();
+        t.pass();
+      });
+
+    const file = sourcePath(`plugins/${name}/README.md`);
+    const table = optionsTable(tested);
+    if (process.env['POSTERN_UPDATE'] === '1') updateReadme(file, table);
+    const readme = readFileSync(file, 'utf8');
+    t.ok(readme.includes(table), 'README lists the options as they are: POSTERN_UPDATE=1 writes them anew');
+    const example = /```yaml\n(.*?)```/s.exec(readme)?.[1] ?? '';
+    const { entries, problems } = readChain((parse(example) as { chain: never }).chain);
+    t.same(problems, []);
+    const [entry] = entries.filter(candidate => candidate.plugin === name);
+    const p = await plugin(tested, entry?.options ?? { missing: true }, sample.setup);
+    await p.connect();
+    await p.close();
+  });
+
+const forgotten: NodeJS.Timeout[] = [];
+/** For each check a plugin that it must find fault with. */
+const offenders: Readonly<Record<string, Partial<Plugin<unknown>>>> = {
+  'has a name, a sentence': { options: z.strictObject({ a: z.number().default(1) }) },
+  'has valid defaults': { options: z.unknown().transform(value => value as object) },
+  'answers with legal verdicts': { setup: () => ({ mail: () => ({ kind: 'maybe' }) as never }) },
+  'accepts nothing that a backend failed to say': {
+    setup: (_, host) => ({
+      async rcpt(_at, to) {
+        await host.mailboxes.exists(to.address.text);
+        return { kind: 'accept' };
+      },
+    }),
+  },
+  'ends its work within 100 ms': {
+    setup: (_, host) => ({
+      async connect(at) {
+        // Without the signal.
+        await host.dns.a(`x.${at.session.remote.address}.test`);
+        return { kind: 'continue' };
+      },
+    }),
+  },
+  'can be closed twice': {
+    setup: () => {
+      forgotten.push(setInterval(() => {}, 60_000));
+      return {};
+    },
+  },
+};
+
+t.test('each check finds its offender', async t => {
+  const honest: Plugin<unknown> = {
+    name: 'honest',
+    doc: 'Does nothing.',
+    options: z.strictObject({}),
+    setup: () => ({}),
+  };
+  for (const [offence, part] of Object.entries(offenders)) {
+    const failed: string[] = [];
+    for (const check of compliance({ ...honest, ...part }))
+      await check.run().catch(() => failed.push(check.name.slice(0, offence.length)));
+    t.ok(failed.includes(offence), `${offence}: found by ${failed.join()}`);
+  }
+  for (const timer of forgotten) clearInterval(timer);
+});
