@@ -55,7 +55,7 @@ export interface QueueAdmin {
   hold(filter: QueueFilter): Promise<number>;
   /** Held ones become due; their lifetime begins again where it ended meanwhile. */
   release(filter: QueueFilter): Promise<number>;
-  /** Pending ones become due now, with the waits of a new message; also ETRN (RFC 1985) by `recipientDomain`. */
+  /** Pending ones become due now, whatever trouble their destination is in, with the waits of a new message; also ETRN (RFC 1985), by `recipientDomain`. */
   requeue(filter: QueueFilter): Promise<number>;
   /** Everything pending and every destination in trouble, or one destination. */
   flush(destination?: string): Promise<number>;
@@ -194,7 +194,15 @@ export function createQueueAdmin(store: QueueStore, policy: QueuePolicy, now: ()
         pendingNow({ ...recipient, warned: true }, entry),
       );
     },
-    requeue: filter => each({ ...filter, state: 'pending' }, pendingNow),
+    async requeue(filter) {
+      const destinations = new Set<string>();
+      const count = await each({ ...filter, state: 'pending' }, (recipient, entry) => {
+        destinations.add(recipient.destination);
+        return pendingNow(recipient, entry);
+      });
+      for (const name of destinations) await store.unblock(name, now());
+      return count;
+    },
     async flush(destination) {
       const one = destination === undefined ? '' : ' AND destination = ?';
       const named = destination === undefined ? '' : ' AND name = ?';

@@ -11,7 +11,7 @@ import type { Logger } from 'pino';
 import type { Clock } from '../lib/clock.ts';
 import { attempt } from './attempt.ts';
 import type { DestinationHealth } from './destination-health.ts';
-import { afterOutcome, jobOf, type QueuedRecipient, type QueuePolicy } from './entry.ts';
+import { afterOutcome, jobOf, type QueuedMessage, type QueuedRecipient, type QueuePolicy } from './entry.ts';
 import type { Change, DestinationRow, Entry, QueueStore } from './store.ts';
 import type { DeliveryOutcome, Route, RouteAnswer, RouteLookup } from './transport.ts';
 
@@ -195,15 +195,33 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
       cancel();
       await judge(service, outcomes, startedAt);
       const context = { now: clock.now(), policy, random };
-      here.forEach(({ entry }, index) => {
+      const tried = here.flatMap(({ entry }, index): Change[] => {
         const outcome = outcomes[index];
-        if (outcome) changes.push([entry, afterOutcome(message, entry, outcome, context)]);
+        return outcome ? [[entry, afterOutcome(message, entry, outcome, context)]] : [];
       });
+      changes.unshift(...tried);
     }
     await enter(message.id, changes);
+    logAttempt(service.name, message, changes, outcomes);
     if (moved.length > 0) wake(moved);
     if (changes.some(([, after]) => after !== undefined && after.state !== 'pending')) wake();
     parts.onAttempt?.(service.name, message.id, outcomes);
+  }
+
+  /** One line per attempt: what became of each recipient. */
+  function logAttempt(
+    destination: string,
+    message: QueuedMessage,
+    changes: readonly Change[],
+    outcomes: readonly DeliveryOutcome[],
+  ): void {
+    const recipients = changes.map(([{ recipient }, after], index) => {
+      const outcome = outcomes[index];
+      const why = outcome?.kind === 'delivered' ? outcome.detail : (outcome?.why ?? after?.notes.why);
+      return { to: recipient.address.text, outcome: outcome?.kind ?? 'rerouted', why, next: after?.dueAt };
+    });
+    const delayMs = clock.now() - message.receivedAt;
+    log.info({ id: message.id, destination, sender: message.sender?.text ?? '', delayMs, recipients }, 'queue-attempt');
   }
 
   /** What an attempt says about its destination. */
@@ -307,10 +325,9 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
     const free = maxServed - services.size;
     crowded = waiting.length > free;
     for (const row of waiting.slice(0, free)) {
-      const { failures, until } = health.trouble(row.name);
-      // The direct path of this process found trouble that the store does not know of yet.
-      if (until > now) await store.block(row.name, failures, until, 'in trouble');
-      else startService(row);
+      // The store says that it may be tried, whatever this process remembers: an operator flushed it.
+      if (health.trouble(row.name).until > now) health.recovered(row.name);
+      startService(row);
     }
   }
 

@@ -5,6 +5,8 @@
 // Why this is not nodemailer's `send()`: that rewrites bare line ends, has one set of DSN parameters per envelope, no
 // BDAT (which saves a round trip per message), no limit per phase, and does not tell a connection lost before the end of
 // data (harmless) from one lost after it (the message may have arrived). It opens the connection; see `client.ts`.
+// Measured with bench/relay-client.ts (smtp-sink, loopback, busy machine): 10 KB 7,700 against 6,000 messages/s and two
+// thirds of the CPU; 1 MB twice the rate and a fifth of the CPU, since dots are found by `indexOf` and not byte by byte.
 //
 // A session is broken after any `SessionError`; its socket is destroyed then and the body never terminated, so a server
 // cannot take half a message for a whole one.
@@ -291,16 +293,27 @@ export class SmtpSession {
       if (!this.#lmtp) await this.#reply(this.#timeouts.commandMs);
       return this.#reset();
     }
+    await this.#writeStuffed(body);
+    await this.#finish(answers);
+  }
+
+  async #writeStuffed(body: Rope): Promise<void> {
     const stuffer = createDotStuffer();
+    const small = body.size <= pipelinedBody;
+    // A small body and its end leave in one packet.
+    if (small) this.#socket.cork();
     for await (const chunk of ropeChunks(body)) {
+      if (!small) this.#socket.cork();
       let room = true;
       for (const part of stuffer.push(chunk)) room = this.#write(part);
+      if (small) continue;
+      this.#socket.uncork();
       if (!room) await this.#drained();
       this.#checkEarlyReply();
     }
     this.#finalSent = true;
     this.#write(stuffer.end());
-    await this.#finish(answers);
+    if (small) this.#socket.uncork();
   }
 
   /** RFC 3030 §2. */

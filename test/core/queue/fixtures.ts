@@ -12,10 +12,7 @@ import { ropeBytes } from '../../../core/mail/rope.ts';
 import { defaultBackoff } from '../../../core/queue/backoff.ts';
 import type { QueuePolicy } from '../../../core/queue/entry.ts';
 import type { SettleRequest } from '../../../core/queue/settle.ts';
-import { openQueueStore, type QueueStore, type QueueStoreOptions } from '../../../core/queue/store.ts';
 import type { DeliveryJob, DeliveryOutcome, RouteLookup, Transport } from '../../../core/queue/transport.ts';
-import { openSqliteState } from '../../../core/state/sqlite.ts';
-import type { State } from '../../../core/state/state.ts';
 
 export const policy: QueuePolicy = { ...defaultBackoff, lifetimeMs: 5 * 86_400_000, delayWarningMs: 4 * 3_600_000 };
 export const silent = pino({ level: 'silent' });
@@ -127,7 +124,7 @@ export function routesBy(
   };
 }
 
-interface Teardown {
+export interface Teardown {
   teardown(run: () => Promise<void>): unknown;
 }
 
@@ -135,14 +132,4 @@ export async function tempFolder(t: Teardown): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), 'postern-queue-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
   return folder;
-}
-
-export async function openStore(
-  t: Teardown,
-  options: QueueStoreOptions = {},
-): Promise<{ readonly store: QueueStore; readonly state: State; readonly folder: string }> {
-  const folder = await tempFolder(t);
-  const state = await openSqliteState(path.join(folder, 'state.db'));
-  t.teardown(() => state.close());
-  return { state, folder, store: await openQueueStore(state, path.join(folder, 'queue'), options) };
 }

@@ -5,7 +5,8 @@ import { createQueueAdmin } from '../../../core/queue/admin.ts';
 import { pendingRecipient, type QueuedMessage, type QueuedRecipient } from '../../../core/queue/entry.ts';
 import { createReporter, type ReportParts } from '../../../core/queue/report.ts';
 import type { Entry, QueueStore } from '../../../core/queue/store.ts';
-import { address, fakeTransport, openStore, policy, rcpt, routesBy, silent, text } from './fixtures.ts';
+import { address, fakeTransport, policy, rcpt, routesBy, silent, text } from './fixtures.ts';
+import { openStore } from './shared-store.ts';
 
 const routes = routesBy({ 'example.org': fakeTransport('a', () => ({ kind: 'delivered', detail: '' })) });
 

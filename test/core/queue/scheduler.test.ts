@@ -10,7 +10,6 @@ import {
   address,
   delivered,
   fakeTransport,
-  openStore,
   overQuota,
   policy,
   rcpt,
@@ -20,6 +19,7 @@ import {
   unknownUser,
   unreachable,
 } from './fixtures.ts';
+import { openStore } from './shared-store.ts';
 
 const quick: QueuePolicy = { ...policy, firstRetryMs: 20, maxRetryMs: 100, firstProbeMs: 20, maxProbeMs: 100 };
 

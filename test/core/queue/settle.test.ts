@@ -13,7 +13,6 @@ import {
   delivered,
   fakeTransport,
   messageOf,
-  openStore,
   overQuota,
   policy,
   rcpt,
@@ -24,6 +23,7 @@ import {
   unknownUser,
   unreachable,
 } from './fixtures.ts';
+import { openStore } from './shared-store.ts';
 
 async function setUp(t: Test, routes: RouteLookup, more: Partial<SettleParts> = {}) {
   const { store, folder, state } = await openStore(t, { inRowLimit: 1000 });

@@ -16,7 +16,8 @@ import { destinationOf, type RelayTarget } from '../../../core/relay/route.ts';
 import { startDnsServer } from '../../harness/dns-server.ts';
 import { requireEngines } from '../../harness/engine.ts';
 import { makePostfix } from '../../harness/postfix.ts';
-import { openStore, policy, request } from '../queue/fixtures.ts';
+import { policy, request } from '../queue/fixtures.ts';
+import { openStore } from '../queue/shared-store.ts';
 import { jobOf, never, rcpt, relay, ropeOf, silent, startPeer, target } from './peers.ts';
 
 const quick = { ...policy, ...defaultBackoff, firstRetryMs: 50, firstProbeMs: 50, maxProbeMs: 200 };
