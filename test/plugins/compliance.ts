@@ -128,7 +128,11 @@ export function compliance(tested: Plugin<unknown>, sample: Sample = {}): readon
               /undefined/,
               `Default of '${issue.path.join('.')}' is invalid: ${issue.message}`,
             );
-        await assert.rejects(plugin(tested, { ...options, 'no-such-option': 1 }, setup), /no-such-option/);
+        const loaded = plugin(tested, { ...options, 'no-such-option': 1 }, setup);
+        await assert.rejects(
+          loaded.then(p => p.close()),
+          /no-such-option/,
+        );
       },
     },
     {
