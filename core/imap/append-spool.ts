@@ -1,5 +1,5 @@
 // Messages on their way in with APPEND: memory up to a threshold, else a file of their own, removed when the command is
-// through. Files that a crash left behind are removed when the server starts.
+// through. Files carry the number of their process; those of processes that are gone are removed when a server starts.
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -14,7 +14,7 @@ export interface Spooled {
 }
 
 export interface AppendSpool {
-  /** Makes the folder, removes what is left of an earlier run. */
+  /** Makes the folder, removes what earlier processes left. */
   prepare(): Promise<void>;
   /** Takes `size` bytes from `next`, which is asked for at most `left` bytes at a time. */
   take(size: number, next: (left: number) => Promise<Buffer>): Promise<Spooled>;
@@ -24,11 +24,22 @@ export function appendSpool(folder: string, memoryBytes: number): AppendSpool {
   return {
     async prepare() {
       await mkdir(folder, { recursive: true, mode: 0o700 });
-      for (const name of await readdir(folder))
-        if (name.startsWith(prefix)) await rm(path.join(folder, name), { force: true });
+      for (const name of await readdir(folder)) if (isOrphan(name)) await rm(path.join(folder, name), { force: true });
     },
     take: (size, next) => (size <= memoryBytes ? toMemory(size, next) : toFile(folder, size, next)),
   };
+}
+
+/** Other listeners of this process, and other processes, may be at work in the same folder. */
+function isOrphan(name: string): boolean {
+  const pid = name.startsWith(prefix) ? Number.parseInt(name.slice(prefix.length), 10) : Number.NaN;
+  if (Number.isNaN(pid) || pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ESRCH';
+  }
 }
 
 async function toMemory(size: number, next: (left: number) => Promise<Buffer>): Promise<Spooled> {
@@ -38,7 +49,7 @@ async function toMemory(size: number, next: (left: number) => Promise<Buffer>): 
 }
 
 async function toFile(folder: string, size: number, next: (left: number) => Promise<Buffer>): Promise<Spooled> {
-  const file = path.join(folder, `${prefix}${randomBytes(12).toString('hex')}`);
+  const file = path.join(folder, `${prefix}${process.pid}-${randomBytes(12).toString('hex')}`);
   const handle = await open(file, 'wx', 0o600);
   try {
     for (let at = 0; at < size; ) {

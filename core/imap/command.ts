@@ -69,8 +69,8 @@ export interface Authenticated extends AnyState {
   readonly selected: View | undefined;
   /** Leaves the selected mailbox, if any, and enters another. */
   select(view: View | undefined): Promise<void>;
-  /** Takes in what happened elsewhere and tells the client all it may hear now: IDLE. */
-  tellChanges(): Promise<void>;
+  /** Tells the client all that is new, outside the end of a command: IDLE. `disk`: looks for what other programs did. */
+  tellChanges(look: 'disk' | 'memory'): Promise<void>;
   /** Switches an extension on, by ENABLE or by a command that implies it (RFC 5161, RFC 7162 §3.1). */
   enable(name: Enabled): void;
   /** Opens a mailbox for the time of `work`. */
@@ -79,8 +79,6 @@ export interface Authenticated extends AnyState {
 
 export interface Selected extends Authenticated {
   readonly view: View;
-  /** Tells the client of flags and removals at once, before the command ends: EXPUNGE, MOVE. */
-  tellNow(): void;
 }
 
 export interface States {

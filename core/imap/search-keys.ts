@@ -21,9 +21,11 @@ export interface SearchReader {
   text(): string;
   /** Told that the answer must name the highest mod-sequence (RFC 7162 §3.1.5). */
   usesModseq: boolean;
+  /** Keys read so far, nested ones included. */
+  keys: number;
 }
 
-const maxKeys = 2000;
+const maxKeys = 500;
 const dayMs = 86_400_000;
 
 type KeyParser = (reader: SearchReader) => ParsedKey;
@@ -136,22 +138,26 @@ const modseq: KeyParser = reader => {
 
 const uid: KeyParser = ({ lexer }) => {
   lexer.sp();
-  const set = lexer.sequenceSet();
-  return ({ view }) => among(view, view.byUid(set));
+  return among(lexer.sequenceSet(), true);
 };
 
-const bySequence =
-  (set: SequenceSet): ParsedKey =>
-  ({ view }) =>
-    among(view, view.bySeqLenient(set));
+/** Ranges instead of a list of messages: a command may hold hundreds of `1:*`. */
+const among =
+  (set: SequenceSet, byUid: boolean): ParsedKey =>
+  ({ view }) => {
+    const spans = view.uidSpans(set, byUid);
+    return { kind: 'record', test: record => holds(spans, record.uid) };
+  };
 
-function among(view: View, seqs: readonly number[]): SearchKey {
-  const uids = new Set<number>();
-  for (const seq of seqs) {
-    const record = view.records[seq - 1];
-    if (record) uids.add(record.uid);
+function holds(spans: readonly (readonly [number, number])[], wanted: number): boolean {
+  let low = 0;
+  let high = spans.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((spans[middle]?.[1] ?? 0) < wanted) low = middle + 1;
+    else high = middle;
   }
-  return { kind: 'record', test: record => uids.has(record.uid) };
+  return (spans[low]?.[0] ?? Number.POSITIVE_INFINITY) <= wanted;
 }
 
 const keys: ReadonlyMap<string, KeyParser> = new Map<string, KeyParser>([
@@ -211,9 +217,11 @@ function or(reader: SearchReader): ParsedKey {
 
 export function parseKey(reader: SearchReader): ParsedKey {
   const { lexer } = reader;
+  reader.keys += 1;
+  if (reader.keys > maxKeys) throw new WireError('Too many search keys');
   return lexer.nested(() => {
     if (lexer.peek() === '(') return all(lexer.list(() => parseKey(reader)));
-    if (/[0-9*]/.test(lexer.peek())) return bySequence(lexer.sequenceSet());
+    if (/[0-9*]/.test(lexer.peek())) return among(lexer.sequenceSet(), false);
     const parse = keys.get(lexer.keyword());
     if (!parse) throw new WireError('Unknown search key');
     return parse(reader);
@@ -223,10 +231,8 @@ export function parseKey(reader: SearchReader): ParsedKey {
 /** One or more keys, all of which must match. */
 export function parseKeys(reader: SearchReader): ParsedKey {
   const parsed: ParsedKey[] = [];
-  do {
-    parsed.push(parseKey(reader));
-    if (parsed.length > maxKeys) throw new WireError('Too many search keys');
-  } while (reader.lexer.trySp());
+  do parsed.push(parseKey(reader));
+  while (reader.lexer.trySp());
   return all(parsed);
 }
 

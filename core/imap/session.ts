@@ -130,8 +130,12 @@ export class Session implements Selected, Anonymous {
 
   private async syncDisk(view: View): Promise<void> {
     if (!view.mailbox.deleted) await view.mailbox.sync();
+    this.checkDeleted(view);
+  }
+
+  /** RFC 2180 §3.3: a mailbox that was deleted under a session ends the session. */
+  private checkDeleted(view: View): void {
     if (!view.mailbox.deleted) return;
-    // RFC 2180 §3.3: a mailbox that was deleted under a session ends the session.
     this.hangUp('error', 'Selected mailbox was deleted');
     throw new ClientGone('Selected mailbox was deleted');
   }
@@ -276,15 +280,12 @@ export class Session implements Selected, Anonymous {
     this.out.untagged(`OK [HIGHESTMODSEQ ${this.open.mailbox.highestModseq}] Highest`);
   }
 
-  async tellChanges(): Promise<void> {
+  async tellChanges(look: 'disk' | 'memory'): Promise<void> {
     if (!this.open) return;
-    await this.syncDisk(this.open);
-    this.tellNow();
+    if (look === 'disk') await this.syncDisk(this.open);
+    this.checkDeleted(this.open);
+    writeUpdates(this.out, this.open, this.open.advance(true));
     this.out.flush();
-  }
-
-  tellNow(): void {
-    if (this.open) writeUpdates(this.out, this.open, this.open.advance(true));
   }
 
   async withMailbox<T>(name: string, work: (mailbox: Mailbox) => Promise<T>): Promise<T> {

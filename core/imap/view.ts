@@ -88,8 +88,7 @@ export class View {
 
   /** Messages named by a set of UIDs: those that do not exist are left out (RFC 3501 §6.4.8). Ascending, no repeats. */
   byUid(set: SequenceSet): readonly Seq[] {
-    const largest = this.told.at(-1)?.uid ?? Math.max(0, this.mailbox.uidNext - 1);
-    return this.collect(set, largest, (low, high) => [this.indexOf(low), this.indexOf(high + 1)]);
+    return this.collect(set, this.largestUid(), (low, high) => [this.indexOf(low), this.indexOf(high + 1)]);
   }
 
   /**
@@ -106,9 +105,24 @@ export class View {
     return this.collect(set, length, (low, high) => [low - 1, high]);
   }
 
-  /** As `bySeq`, but numbers out of range name nothing: the sequence set of a search (RFC 3501 §6.4.4). */
-  bySeqLenient(set: SequenceSet): readonly Seq[] {
-    return this.collect(set, this.told.length, (low, high) => [low - 1, Math.min(high, this.told.length)]);
+  /**
+   * The messages that a set names, as UIDs from … to, ascending and apart: what a search compares with, without a list
+   * of all of them. Numbers that no message has name nothing.
+   */
+  uidSpans(set: SequenceSet, byUid: boolean): readonly (readonly [Uid, Uid])[] {
+    const { length } = this.told;
+    const spans = byUid
+      ? this.spans(set, this.largestUid(), (low, high) => [this.indexOf(low), this.indexOf(high + 1)])
+      : this.spans(set, length, (low, high) => [low - 1, Math.min(high, length)]);
+    return spans.flatMap(([from, to]): readonly (readonly [Uid, Uid])[] => {
+      const first = this.told[from];
+      const last = this.told[to - 1];
+      return first && last ? [[first.uid, last.uid]] : [];
+    });
+  }
+
+  private largestUid(): number {
+    return this.told.at(-1)?.uid ?? Math.max(0, this.mailbox.uidNext - 1);
   }
 
   private collect(
@@ -116,21 +130,34 @@ export class View {
     largest: number,
     indexes: (low: number, high: number) => readonly [number, number],
   ): readonly Seq[] {
+    const found: Seq[] = [];
+    for (const [from, to] of this.spans(set, largest, indexes))
+      for (let index = from; index < to; index += 1) found.push((index + 1) as Seq);
+    return found;
+  }
+
+  /** Ranges of indexes, `to` exclusive, ascending, none empty and none overlapping. */
+  private spans(
+    set: SequenceSet,
+    largest: number,
+    indexes: (low: number, high: number) => readonly [number, number],
+  ): readonly (readonly [from: number, to: number])[] {
     if (this.told.length === 0) return [];
-    const spans = set
+    const named = set
       .map(({ first, last }) => {
         const a = first === star ? largest : first;
         const b = last === star ? largest : last;
         return indexes(Math.min(a, b), Math.max(a, b));
       })
       .sort((one, other) => one[0] - other[0]);
-    const found: Seq[] = [];
+    const spans: [number, number][] = [];
     let next = 0;
-    for (const [from, to] of spans) {
-      for (let index = Math.max(from, next); index < to; index += 1) found.push((index + 1) as Seq);
-      next = Math.max(next, to);
+    for (const [from, to] of named) {
+      if (to <= Math.max(from, next)) continue;
+      spans.push([Math.max(from, next), to]);
+      next = to;
     }
-    return found;
+    return spans;
   }
 
   /** Takes in new states that the client is told in another way: STORE, \Seen of FETCH. */

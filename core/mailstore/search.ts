@@ -31,7 +31,9 @@ export interface SearchOptions {
 }
 
 const defaultMaxPartBytes = 4 * 1024 * 1024;
-const recordsPerTurn = 20_000;
+/** Work between two turns for others: keys asked of index records, characters looked through. */
+const asksPerTurn = 50_000;
+const charactersPerTurn = 8 * 1024 * 1024;
 
 /** Form in which text is compared: case and compatibility variants do not matter (RFC 5051 in spirit). */
 export const foldText = (text: string): string => text.normalize('NFKC').toLowerCase();
@@ -44,18 +46,24 @@ export async function searchMailbox(
   options: SearchOptions = {},
 ): Promise<readonly MessageRecord[]> {
   const found: MessageRecord[] = [];
-  let sinceTurn = 0;
+  const keys = countKeys(key);
+  let asked = 0;
   for (const record of records) {
     const known = byRecord(key, record);
     if (known ?? (await byMessage(mailbox, record, key, options))) found.push(record);
-    sinceTurn += known === undefined ? recordsPerTurn / 8 : 1;
-    if (sinceTurn >= recordsPerTurn) {
-      sinceTurn = 0;
+    asked += known === undefined ? asksPerTurn / 8 : keys;
+    if (asked >= asksPerTurn) {
+      asked = 0;
       await nextTurn();
       options.signal?.throwIfAborted();
     }
   }
   return found;
+}
+
+function countKeys(key: SearchKey): number {
+  if (key.kind === 'not') return 1 + countKeys(key.key);
+  return key.kind === 'and' || key.kind === 'or' ? key.keys.reduce((sum, part) => sum + countKeys(part), 1) : 1;
 }
 
 /** Undefined where the message must be read. */
@@ -166,6 +174,7 @@ class Content {
   readonly message: Message;
   private readonly maxPartBytes: number;
   private readonly texts = new Map<MimePart, string>();
+  private looked = 0;
 
   constructor(message: Message, options: SearchOptions) {
     this.message = message;
@@ -180,7 +189,14 @@ class Content {
     if (withHeaders && headersContain(part.headers, text)) return true;
     if (part.message) return this.partContains(part.message, text, true);
     for (const child of part.parts) if (await this.partContains(child, text, true)) return true;
-    return part.contentType.type === 'text' && (await this.textOf(part)).includes(text);
+    if (part.contentType.type !== 'text') return false;
+    const whole = await this.textOf(part);
+    this.looked += whole.length;
+    if (this.looked > charactersPerTurn) {
+      this.looked = 0;
+      await nextTurn();
+    }
+    return whole.includes(text);
   }
 
   private async textOf(part: MimePart): Promise<string> {

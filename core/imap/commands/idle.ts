@@ -26,24 +26,32 @@ export const idle = command({
 function tellWhileWaiting(at: Authenticated): () => Promise<void> {
   let stopped = false;
   let pending = true;
+  // What other programs did before is looked for once; after that the mailbox's own watch tells.
+  let look: 'disk' | 'memory' = 'disk';
   let looking: Promise<void> | undefined;
-  const look = (): void => {
+  const tell = (): void => {
     pending = true;
     looking ??= (async () => {
       while (pending && !stopped) {
         pending = false;
-        await at.tellChanges();
+        const now = look;
+        look = 'memory';
+        await at.tellChanges(now);
         await at.out.pace();
       }
     })()
       // Whoever reads the socket hears of the end, too.
-      .catch(() => at.input.abort())
+      .catch(() => {
+        stopped = true;
+        at.input.abort();
+      })
       .finally(() => {
         looking = undefined;
+        if (pending && !stopped) tell();
       });
   };
-  const unsubscribe = at.selected?.mailbox.onChange(look);
-  look();
+  const unsubscribe = at.selected?.mailbox.onChange(tell);
+  tell();
   return async () => {
     stopped = true;
     unsubscribe?.();

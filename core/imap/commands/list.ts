@@ -53,6 +53,7 @@ export const lsub = command({
   },
 });
 
+const maxPatterns = 100;
 const selectOptions = new Set(['SUBSCRIBED', 'REMOTE', 'RECURSIVEMATCH', 'SPECIAL-USE']);
 
 function parseList(lexer: Lexer): ListArguments {
@@ -74,6 +75,7 @@ function parseList(lexer: Lexer): ListArguments {
   lexer.sp();
   const many = lexer.peek() === '(';
   const patterns = many ? lexer.list(() => decodeName(lexer.listMailbox())) : [decodeName(lexer.listMailbox())];
+  if (patterns.length > maxPatterns) throw new WireError('Too many mailbox patterns');
   const returns = parseReturn(lexer);
   return { reference, patterns, extended: extended || many || returns.given, select, ...returns };
 }

@@ -41,7 +41,7 @@ function parseSearch(lexer: Lexer): SearchArguments {
     if (!knowsCharset(charset)) throw new Refusal(no('Charset is not known', 'BADCHARSET (US-ASCII UTF-8)'));
     lexer.sp();
   }
-  const reader: SearchReader = { lexer, text: () => decodeText(lexer.astring(), charset), usesModseq: false };
+  const reader: SearchReader = { lexer, text: () => decodeText(lexer.astring(), charset), usesModseq: false, keys: 0 };
   const key = parseKeys(reader);
   return { returns, key, usesModseq: reader.usesModseq };
 }
