@@ -17,6 +17,7 @@ export const engines = {
   offlineimap: { program: 'offlineimap', package: 'offlineimap3' },
   fetchmail: { program: 'fetchmail', package: 'fetchmail' },
   dovecot: { program: 'dovecot', package: 'dovecot-imapd' },
+  'dovecot-pop3': { program: '/usr/lib/dovecot/pop3', package: 'dovecot-pop3d' },
   'dovecot-lmtp': { program: '/usr/lib/dovecot/lmtp', package: 'dovecot-lmtpd' },
   'sieve-test': { program: 'sieve-test', package: 'dovecot-sieve' },
   'sieve-connect': { program: 'sieve-connect', package: 'sieve-connect' },
