@@ -131,7 +131,7 @@ export class LibraryConnection extends SMTPConnection implements Client {
   }
 
   hangUp(done: boolean): void {
-    if (!done || this._upgrading) {
+    if (!done || this._upgrading || this._socket.writableLength > 0) {
       this.close();
       return;
     }

@@ -88,6 +88,8 @@ export async function receive(session: SmtpSession, transaction: Transaction, in
     if (session.isOver) return session.endTransaction({ outcome: 'aborted', reply: '' });
     end(session, transaction, await settle(session, transaction, outcome));
   } catch (error) {
+    // Work that was cut off because the client left is no fault.
+    if (session.isOver) return session.endTransaction({ outcome: 'aborted', reply: '' });
     session.failed(error, 'message');
     end(session, transaction, refusedBy(localError));
   }
@@ -169,10 +171,10 @@ function end(session: SmtpSession, transaction: Transaction, ending: Ending): vo
   const { envelope } = transaction;
   session.endTransaction(ending);
   if (session.isOver) return;
-  for (const reply of replies(session, transaction, envelope, ending)) {
-    if (reply.code >= 400) session.refuse(reply);
-    else session.sayReply(reply);
-  }
+  const all = replies(session, transaction, envelope, ending);
+  for (const reply of all) session.sayReply(reply);
+  // One message, one error: with many recipients (LMTP) the later replies must still be heard.
+  if (all.some(reply => reply.code >= 400)) session.countError();
 }
 
 function replies(session: SmtpSession, transaction: Transaction, envelope: Envelope, ending: Ending): readonly Reply[] {

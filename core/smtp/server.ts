@@ -104,7 +104,7 @@ export function createSmtpServer(options: SmtpServerOptions): SmtpServer {
       { event: 'smtp-refused', listener: config.name, client: client.address, why: admission.why },
       'too many connections',
     );
-    turnAway(socket, config.tls === 'implicit' ? '' : `421 4.7.0 Too many connections, try again later\r\n`);
+    turnAway(socket, clock, config.tls === 'implicit' ? '' : `421 4.7.0 Too many connections, try again later\r\n`);
     return false;
   }
 
@@ -174,9 +174,12 @@ const peerOf = (socket: Socket): Endpoint => ({
 });
 
 /** A few bytes of reply, then the end, whatever the other side does. */
-function turnAway(socket: Socket, reply: string): void {
+function turnAway(socket: Socket, clock: Clock, reply: string): void {
   socket.on('error', () => undefined);
-  socket.setTimeout(5000, () => socket.destroy());
+  socket.once(
+    'close',
+    clock.after(5000, () => socket.destroy()),
+  );
   socket.resume();
   socket.end(reply);
 }

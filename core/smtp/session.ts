@@ -80,6 +80,7 @@ export class SmtpSession implements InputHandler {
     try {
       await this.introduce();
     } catch (error) {
+      if (this.over) return;
       this.failed(error, 'connect');
       this.reply(421, '4.3.0', 'Service not available');
       this.close('error');
@@ -247,6 +248,7 @@ export class SmtpSession implements InputHandler {
     this.working = true;
     return run
       .catch((error: unknown) => {
+        if (this.over) return;
         this.failed(error, 'command');
         // Whatever the transaction was, it is not complete: the client tries again (invariant I3).
         this.reply(451, '4.3.0', 'Local error, try again later');
@@ -340,7 +342,7 @@ export class SmtpSession implements InputHandler {
     this.countError();
   }
 
-  private countError(): void {
+  countError(): void {
     if (++this.errors >= this.context.limits.errors && !this.over) this.drop('4.7.0', 'Too many errors');
   }
 
