@@ -1,6 +1,7 @@
 // One connection's way through the chain: which stage it is in, what the plugins noted, what was recorded.
 // Invariants: a transaction's annotations and signal end with it; after `end` every signal is aborted and every pending
 // hook settles; at most one hook runs at a time, for the caller awaits each call.
+import { Cancellation } from '../lib/cancellation.ts';
 import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
 import type { TraceStep } from '../mail/trace.ts';
@@ -11,29 +12,12 @@ import { firstAnswer, foldGate, foldMessage, refusal, unclaimed } from './fold.t
 import type { Stage } from './hook-context.ts';
 import type { LoadedEntry } from './loaded-entry.ts';
 import { Results } from './results.ts';
-import { type Decision, HookCall, type HookRunner, SessionOver, type StepSink } from './run-hook.ts';
+import { clientGone, type Decision, HookCall, type HookRunner, type StepSink, transactionOver } from './run-hook.ts';
 
 export type HookLists = Readonly<Record<HookName, readonly LoadedEntry[]>>;
 
 /** Steps kept of a session outside of its transactions; older ones of an endless session are dropped. */
 const maxSessionSteps = 200;
-
-/** An abort signal that is made when somebody asks for it. */
-class LazySignal {
-  #controller: AbortController | undefined;
-  #reason: SessionOver | undefined;
-  readonly get = (): AbortSignal => {
-    if (!this.#controller) {
-      this.#controller = new AbortController();
-      if (this.#reason) this.#controller.abort(this.#reason);
-    }
-    return this.#controller.signal;
-  };
-  abort(reason: SessionOver): void {
-    this.#reason ??= reason;
-    this.#controller?.abort(this.#reason);
-  }
-}
 
 export class Steps implements StepSink {
   readonly startedAt: number;
@@ -53,7 +37,7 @@ interface Transaction {
   readonly id: string;
   readonly results: Results;
   readonly steps: Steps;
-  readonly signal: LazySignal;
+  readonly signal: Cancellation;
 }
 
 export class LiveSession implements ChainSession {
@@ -61,7 +45,7 @@ export class LiveSession implements ChainSession {
   readonly #runner: HookRunner;
   readonly #onEnd: () => void;
   readonly #results = new Results();
-  readonly #signal = new LazySignal();
+  readonly #signal = new Cancellation();
   readonly #steps: Steps;
   #session: Session;
   #helo = '';
@@ -106,8 +90,8 @@ export class LiveSession implements ChainSession {
 
   mail(id: string, envelope: Envelope): Promise<GateOutcome> {
     this.endTransaction();
-    const signal = new LazySignal();
-    if (this.#ended) signal.abort(new SessionOver('Client is gone'));
+    const signal = new Cancellation();
+    if (this.#ended) signal.abort(clientGone);
     const steps = new Steps(this.#runner.clock.monotonic());
     this.#transaction = { id, results: new Results(), steps, signal };
     return this.#gate('mail', envelope);
@@ -131,16 +115,15 @@ export class LiveSession implements ChainSession {
   }
 
   endTransaction(): void {
-    this.#transaction?.signal.abort(new SessionOver('Transaction is over'));
+    this.#transaction?.signal.abort(transactionOver);
     this.#transaction = undefined;
   }
 
   end(): void {
     if (this.#ended) return;
     this.#ended = true;
-    const reason = new SessionOver('Client is gone');
-    this.#transaction?.signal.abort(reason);
-    this.#signal.abort(reason);
+    this.#transaction?.signal.abort(clientGone);
+    this.#signal.abort(clientGone);
     this.#onEnd();
   }
 
@@ -166,7 +149,7 @@ export class LiveSession implements ChainSession {
       message,
       sessionResults: this.#results,
       transactionResults: transaction?.results,
-      parentSignal: transaction ? transaction.signal.get : this.#signal.get,
+      parent: transaction ? transaction.signal : this.#signal,
     };
   }
 }

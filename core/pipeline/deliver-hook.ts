@@ -1,5 +1,6 @@
 // The `deliver` hook: asked once per recipient, before the reply or much later from the queue, so it has no session of
 // its own and annotations of the earlier hooks are gone.
+import { Cancellation } from '../lib/cancellation.ts';
 import type { Recipient } from '../mail/envelope.ts';
 import type { Chain, DeliverOutcome, DeliverRequest } from './chain.ts';
 import { Steps } from './chain-session.ts';
@@ -23,7 +24,11 @@ export async function deliverHook(
   to: Recipient,
 ): ReturnType<Chain['deliver']> {
   const steps = new Steps(runner.clock.monotonic());
-  const never = new AbortController().signal;
+  const parent = new Cancellation();
+  const { signal } = request;
+  const onAbort = (): void => parent.abort(signal?.reason as Error);
+  if (signal?.aborted) onAbort();
+  else signal?.addEventListener('abort', onAbort, { once: true });
   const stage: Stage = {
     session: request.session,
     helo: request.helo,
@@ -33,10 +38,11 @@ export async function deliverHook(
     message: request.message,
     sessionResults: new Results(),
     transactionResults: new Results(),
-    parentSignal: () => request.signal ?? never,
+    parent,
   };
   const { decision } = await firstAnswer(entries, entry =>
     new HookCall(runner, entry, 'deliver', stage, steps).run(to),
   );
+  signal?.removeEventListener('abort', onAbort);
   return { outcome: outcomeOf(decision), steps: steps.list };
 }

@@ -2,8 +2,9 @@
 // answer at once. Annotations and evidence are held back until the hook returned in time with a legal verdict: a plugin
 // that fails leaves no half of its work behind, and what it does after its deadline has no effect.
 import type { Logger } from 'pino';
+import { Cancellation } from '../lib/cancellation.ts';
 import type { Clock } from '../lib/clock.ts';
-import { type Deadline, startDeadline } from '../lib/deadline.ts';
+import { DeadlineError } from '../lib/deadline.ts';
 import type { Envelope } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
 import type { HookName, Identity, Session, WithMessage } from '../plugin/contract.ts';
@@ -22,7 +23,7 @@ export interface Stage {
   readonly sessionResults: Results;
   readonly transactionResults: Results | undefined;
   /** Aborts when the client is gone or the transaction over. */
-  parentSignal(): AbortSignal;
+  readonly parent: Cancellation;
 }
 
 export class HookContext implements Omit<WithMessage, 'identity'> {
@@ -35,7 +36,9 @@ export class HookContext implements Omit<WithMessage, 'identity'> {
   readonly #clock: Clock;
   readonly #baseLog: Logger;
   #log: Logger | undefined;
-  #deadline: Deadline | undefined;
+  #deadline: Cancellation | undefined;
+  #stopTimer: (() => void) | undefined;
+  #leaveParent: (() => void) | undefined;
   #pending: Map<ResultKey<unknown>, unknown> | undefined;
   #evidence: Readonly<Record<string, unknown>> | undefined;
   #over = false;
@@ -62,7 +65,7 @@ export class HookContext implements Omit<WithMessage, 'identity'> {
     return this.#stage.message as Message;
   }
   get signal(): AbortSignal {
-    return this.deadline().signal;
+    return this.#startDeadline().signal;
   }
   get log(): Logger {
     this.#log ??= this.#baseLog.child({
@@ -94,15 +97,39 @@ export class HookContext implements Omit<WithMessage, 'identity'> {
   };
 
   /** Starts the clock of this call at first use. */
-  deadline(): Deadline {
-    this.#deadline ??= startDeadline(this.#clock, this.#entry.timeoutMs, this.#stage.parentSignal());
-    return this.#deadline;
+  #startDeadline(): Cancellation {
+    if (this.#deadline) return this.#deadline;
+    const deadline = new Cancellation();
+    const { timeoutMs } = this.#entry;
+    this.#deadline = deadline;
+    this.#stopTimer = this.#clock.after(timeoutMs, () => deadline.abort(new DeadlineError(timeoutMs)));
+    this.#leaveParent = this.#stage.parent.onAbort(reason => deadline.abort(reason));
+    return deadline;
+  }
+
+  /** Settles as `answer` does, or rejects when the deadline passes or the client is gone, whichever is first. */
+  inTime<T>(answer: PromiseLike<T>): Promise<T> {
+    const deadline = this.#startDeadline();
+    return new Promise<T>((resolve, reject) => {
+      const forget = deadline.onAbort(reject);
+      answer.then(
+        value => {
+          forget();
+          resolve(value);
+        },
+        (error: unknown) => {
+          forget();
+          reject(error);
+        },
+      );
+    });
   }
 
   /** Ends the call; `keep` takes its annotations over. Returns the evidence, which is worth having even of a failure. */
   finish(keep: boolean): Readonly<Record<string, unknown>> | undefined {
     this.#over = true;
-    this.#deadline?.done();
+    this.#stopTimer?.();
+    this.#leaveParent?.();
     if (keep && this.#pending)
       for (const [key, value] of this.#pending) {
         const results = key.scope === 'session' ? this.#stage.sessionResults : this.#stage.transactionResults;

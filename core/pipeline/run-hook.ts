@@ -3,7 +3,7 @@
 // Not covered: a plugin that blocks the event loop. Only isolation in a thread can end that.
 import type { Logger } from 'pino';
 import type { Clock } from '../lib/clock.ts';
-import { DeadlineError, raceSignal } from '../lib/deadline.ts';
+import { DeadlineError } from '../lib/deadline.ts';
 import type { TraceStep } from '../mail/trace.ts';
 import type { HookName, Identity } from '../plugin/contract.ts';
 import { type Edit, type MessageAnswer, pass } from '../plugin/verdicts.ts';
@@ -17,6 +17,9 @@ import type { LoadedEntry } from './loaded-entry.ts';
 export class SessionOver extends Error {
   override readonly name = 'SessionOver';
 }
+/** Made once: every transaction ends with one of these, and where it was made says nothing. */
+export const transactionOver = new SessionOver('Transaction is over');
+export const clientGone = new SessionOver('Client is gone');
 
 /** A legal verdict of any hook. */
 export type HookAnswer = MessageAnswer & { readonly identity?: Identity };
@@ -97,7 +100,7 @@ export class HookCall {
 
   async #wait(answer: PromiseLike<unknown>): Promise<Decision> {
     try {
-      return this.#settle(await raceSignal(Promise.resolve(answer), this.#context.deadline().signal));
+      return this.#settle(await this.#context.inTime(answer));
     } catch (error) {
       return this.#fail(error);
     }
