@@ -25,9 +25,10 @@ async function admit(
   files: readonly NewFile[],
   placed: StatePatch,
 ): Promise<readonly (Uid | undefined)[]> {
+  // From here on: another process that is quicker gives the UIDs.
+  const { id, uidNext } = folder.state;
   const given = placed.curStamp === 0 ? undefined : await admitFiles(folder, files, placed, { durable: true });
   if (given) return given.map(uid => uid as Uid);
-  const { id, uidNext } = folder.state;
   await lookAgain(folder);
   const rows = folder.index.rows(id, uidNext - 1, Number.MAX_SAFE_INTEGER);
   const uids = new Map(rows.map(row => [row.base, row.uid as Uid]));

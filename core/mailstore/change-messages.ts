@@ -155,10 +155,10 @@ export async function removeMessages(
   }
   if (missed > 0) {
     await lookAgain(folder);
-    removed.push(...removeSome(folder, uids, mayRemove).gone);
-    const later = removed.filter(row => folder.index.row(folder.state.id, row.uid));
+    const { gone } = removeSome(folder, uids, mayRemove);
+    removed.push(...gone);
     folder.commit(
-      later.map(before => ({ before })),
+      gone.map(before => ({ before })),
       { curStamp: 0 },
     );
   }
@@ -167,6 +167,7 @@ export async function removeMessages(
 
 export async function expungeMessages(folder: Folder, uids: readonly Uid[] | undefined): Promise<readonly FileRow[]> {
   const deleted = flagBits['\\Deleted'];
+  await syncFolder(folder, folder.writers > 0);
   const wanted = uids ?? folder.records.filter(record => record.flags & deleted).map(record => record.uid);
   // The name on disk decides: another program may have taken the flag away.
   return removeMessages(folder, wanted, row => (readTail(row.tail).flags & deleted) !== 0);

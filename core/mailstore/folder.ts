@@ -172,7 +172,11 @@ export class Folder {
 
   #adopt(modseq: number): void {
     if (!this.#records) return;
-    const changed = this.index.changedSince(this.state.id, modseq).map(this.#maker.fromRow);
+    const rows = this.index.changedSince(this.state.id, modseq);
+    const letters = rows.reduce((mask, row) => mask | row.keywords, 0);
+    if (this.keywordNames.reduce((mask, name, at) => (name === undefined ? mask : mask & ~(1 << at)), letters) !== 0)
+      this.readKeywordNames();
+    const changed = rows.map(this.#maker.fromRow);
     const gone = new Set(this.index.vanishedSince(this.state.id, modseq));
     this.#records = applyToRecords(this.#records, changed, gone);
   }
@@ -224,7 +228,7 @@ export class Folder {
     if (current?.id !== this.state.id || current.uidValidity !== this.state.uidValidity)
       throw new MailboxError('unavailable', `Mailbox "${this.name}" was made anew by another process`);
     const foreign = current.highestModseq !== this.state.highestModseq;
-    const changes = foreign ? wanted.map(change => this.#asFound(current.id, change)) : wanted;
+    const changes = foreign ? wanted.flatMap(change => this.#asFound(current.id, change)) : wanted;
     const visible = changes.some(({ before, after }) => !after || after.modseq === 0 || before?.uid !== after.uid);
     const modseq = visible ? nextModseq(current.highestModseq, this.parts.clock.now()) : current.highestModseq;
     const upserts = changes.flatMap(({ after }) => (after ? [after.modseq === 0 ? { ...after, modseq } : after] : []));
@@ -238,10 +242,11 @@ export class Folder {
     return { state, upserts, removed, foreign };
   }
 
-  /** The same change as seen from what another process has made of the row meanwhile. */
-  #asFound(id: number, { before, after }: RowChange): RowChange {
+  /** The same change as seen from what another process has made of the row meanwhile; none where it removed it. */
+  #asFound(id: number, { before, after }: RowChange): readonly RowChange[] {
     const found = this.index.row(id, (before ?? after)?.uid ?? 0);
-    return { ...(found && { before: found }), ...(after && { after }) };
+    if (before && !found) return [];
+    return [{ ...(found && { before: found }), ...(after && { after }) }];
   }
 
   /** All messages are others now: a new UIDVALIDITY. The next scan fills the folder again. */

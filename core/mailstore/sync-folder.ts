@@ -110,9 +110,12 @@ export async function admitFiles(
 ): Promise<readonly number[] | undefined> {
   const { disk } = folder.parts;
   const file = uidFile(folder.path);
+  const { uidNext } = folder.state;
   return withDotlock(folder.parts, file, async () => {
     folder.refresh();
-    const { uidValidity, uidNext, listStamp } = folder.state;
+    const { uidValidity, listStamp } = folder.state;
+    // Another process gave UIDs since our caller put the files there: perhaps to these very files.
+    if (folder.state.uidNext !== uidNext) return undefined;
     if (listStamp === '' || listStampOf(disk.stat(file)) !== listStamp) return undefined;
     const list = { uidValidity, uidNext, extra: '', entries: [], appendable: true };
     const merged = mergeUids({ list, known: new Map(), newcomers: files.map(({ base }) => base), uidNext });
@@ -180,12 +183,15 @@ async function mergeScan(
     strangers.filter(([base]) => !measured.has(base)),
   );
   const files = new Map([...measured, ...late.map(file => [file.base, file] as const)]);
-  const newcomers = strangers.map(([base]) => base).filter(base => files.has(base));
+  // Seen when we looked, but expunged by another process before we had the lock?
+  const newcomers = strangers.flatMap(([base, place]) =>
+    files.has(base) && folder.parts.disk.stat(folder.filePath({ base, ...place })) ? [base] : [],
+  );
   const merged = mergeUids({ list, known, newcomers, uidNext: folder.state.uidNext });
   await writeList(folder, list?.extra, merged);
   const added = newcomers.flatMap(base => addedRow(files.get(base), scan.files.get(base), merged.assigned.get(base)));
   const now = folder.parts.clock.now();
-  folder.commit([...keptChanges(rows, scan, merged), ...added], {
+  folder.commit([...keptChanges(folder, rows, scan, merged), ...added], {
     uidNext: merged.uidNext,
     staleLines: merged.staleLines,
     listStamp: listStampOf(folder.parts.disk.stat(uidFile(folder.path))),
@@ -201,7 +207,18 @@ function addedRow(file: NewFile | undefined, place: Place | undefined, uid: numb
   return [{ after: { ...file, ...place, ...readTail(place.tail), uid, modseq: 0 } }];
 }
 
-function keptChanges(rows: ReadonlyMap<string, FileRow>, scan: Scan, merged: MergeResult): readonly RowChange[] {
+/**
+ * Between our look and the lock another process may have renamed a file and told the index, or added one: what the look
+ * says against the index counts only if the disk still says so.
+ */
+function keptChanges(
+  folder: Folder,
+  rows: ReadonlyMap<string, FileRow>,
+  scan: Scan,
+  merged: MergeResult,
+): readonly RowChange[] {
+  const isThere = (row: Pick<FileRow, 'base' | 'tail' | 'inNew'>): boolean =>
+    folder.parts.disk.stat(folder.filePath(row)) !== undefined;
   const changes: RowChange[] = [];
   for (const [base, row] of rows) {
     const place = scan.files.get(base);
@@ -209,8 +226,9 @@ function keptChanges(rows: ReadonlyMap<string, FileRow>, scan: Scan, merged: Mer
     if (uid !== undefined) {
       const where = place ?? row;
       changes.push({ before: row, after: { ...row, ...where, ...readTail(where.tail), uid, modseq: 0 } });
-    } else if (place) changes.push(...changedPlace(row, place));
-    else if (scan.calm) changes.push({ before: row });
+    } else if (place) {
+      for (const change of changedPlace(row, place)) if (isThere({ base, ...place })) changes.push(change);
+    } else if (scan.calm && !isThere(row)) changes.push({ before: row });
   }
   return changes;
 }

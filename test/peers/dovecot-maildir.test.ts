@@ -181,7 +181,7 @@ t.test('a Maildir shared with Dovecot', async t => {
   t.strictSame(listed, ['Entw&APw-rfe', 'Entw&APw-rfe/2026', 'Entw&APw-rfe/Ablage', 'INBOX']);
   t.strictSame(
     (await user.list()).map(info => info.name),
-    ['Entwürfe', 'Entwürfe/2026', 'Entwürfe/Ablage', 'INBOX'],
+    ['INBOX', 'Entwürfe', 'Entwürfe/2026', 'Entwürfe/Ablage'],
   );
   await dovecot.ok('RENAME "Entw&APw-rfe" Drafts');
   t.ok((await user.status('Drafts/2026')).messages === 7);
