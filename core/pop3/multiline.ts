@@ -49,7 +49,7 @@ export async function writeLines(lines: LineSession, each: Iterable<string>): Pr
  */
 export async function writeMessage(
   lines: LineSession,
-  source: AsyncIterable<Buffer>,
+  source: AsyncIterable<Buffer> | Iterable<Buffer>,
   bodyLines?: number,
 ): Promise<void> {
   const stuffer = new DotStuffer();
