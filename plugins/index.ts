@@ -3,6 +3,7 @@
 import type { Plugin } from '../core/plugin/index.ts';
 import { aliases } from './aliases/index.ts';
 import { auth } from './auth/index.ts';
+import { clamav } from './clamav/index.ts';
 import { dnsbl } from './dnsbl/index.ts';
 import { exampleHeaderStamp } from './example-header-stamp/index.ts';
 import { limits } from './limits/index.ts';
@@ -13,6 +14,7 @@ import { rfc822 } from './rfc822/index.ts';
 export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   aliases,
   auth,
+  clamav,
   dnsbl,
   'example-header-stamp': exampleHeaderStamp,
   limits,

@@ -3,6 +3,8 @@ export * from '../config/schema.ts';
 export { addressBytes, type CidrSet, cidrSet, networkKey, unmapAddress } from '../lib/cidr.ts';
 export type { Clock } from '../lib/clock.ts';
 export { DeadlineError, raceSignal, startDeadline } from '../lib/deadline.ts';
+export { connectEndpoint, type Endpoint, formatEndpoint, parseEndpoint } from '../lib/endpoint.ts';
+export type { Failover } from '../lib/failover.ts';
 export { type Address, formatAddress, makeAddress, parseDomain, parseMailbox, sameAddress } from '../mail/address.ts';
 export {
   displayName,
@@ -26,5 +28,6 @@ export { closing, type Reply, replies, reply } from '../mail/reply.ts';
 export { bufferRope, type Rope, ropeChunks } from '../mail/rope.ts';
 export * from './contract.ts';
 export * from './define.ts';
+export * from './engine-hosts.ts';
 export * from './results.ts';
 export * from './verdicts.ts';
