@@ -89,6 +89,8 @@ export class SmtpSession {
   #waiter: Waiter | undefined;
   #error: SessionError | undefined;
   #finalSent = false;
+  /** Replies in this transaction. */
+  #heard = 0;
   #onClose: (() => void) | undefined;
   /** Messages sent so far. */
   used = 0;
@@ -140,6 +142,7 @@ export class SmtpSession {
       this.#fail(`Protocol error: ${(error as Error).message}`);
       return;
     }
+    this.#heard += replies.length;
     for (const reply of replies) {
       const waiter = this.#waiter;
       if (waiter) {
@@ -155,7 +158,11 @@ export class SmtpSession {
   #fail(message: string, cause?: Error, reply?: ServerReply): void {
     if (this.#error) return;
     const said = reply ?? this.#replies.find(each => each.code >= 400);
-    this.#error = new SessionError(message, this.#finalSent, said, cause === undefined ? undefined : { cause });
+    // A refusal while replies are owed says that the message was not taken, wherever its bytes are; so does a connection
+    // that was closed before a single reply: the server was gone before we began.
+    const open = said === undefined && (this.#heard > 0 || message.startsWith('No reply'));
+    const options = cause === undefined ? undefined : { cause };
+    this.#error = new SessionError(message, this.#finalSent && open, said, options);
     this.#socket.destroy();
     this.#waiter?.reject(this.#error);
     this.#waiter = undefined;
@@ -229,6 +236,7 @@ export class SmtpSession {
   async send(transaction: Transaction, signal: AbortSignal): Promise<readonly RecipientAnswer[]> {
     this.used += 1;
     this.#finalSent = false;
+    this.#heard = 0;
     const abort = (): void => this.#fail('Attempt was aborted');
     if (signal.aborted) abort();
     signal.addEventListener('abort', abort, { once: true });
@@ -253,10 +261,13 @@ export class SmtpSession {
       if (withBody) await this.#writeChunked(transaction.body);
       this.#socket.uncork();
     }
-    const next = (line: string): Promise<ServerReply> =>
-      pipelining ? this.#reply(this.#timeouts.commandMs) : this.command(line);
+    // A server that has the body already may answer everything together, when it is done with all of it.
+    const waitMs = withBody ? this.#timeouts.dataEndMs : this.#timeouts.commandMs;
+    const next = (line: string): Promise<ServerReply> => (pipelining ? this.#reply(waitMs) : this.command(line));
     for (const line of transaction.prelude) await next(line);
     const mail = await next(transaction.mail);
+    // A body that travelled along with a refused command is not taken.
+    if (mail.code >= 300) this.#finalSent = false;
     if (mail.code >= 300 && !pipelining) {
       await this.#reset();
       return transaction.rcpt.map(() => ({ ok: false, stage: 'mail', reply: mail }));
@@ -273,6 +284,7 @@ export class SmtpSession {
       );
     }
     const accepted = answers.filter(answer => answer.ok).length;
+    if (accepted === 0) this.#finalSent = false;
     if (transaction.chunking) await this.#chunked(transaction.body, answers, accepted, withBody);
     else await this.#data(transaction.body, answers, accepted, pipelining);
     return answers;

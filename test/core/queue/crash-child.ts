@@ -57,6 +57,8 @@ else {
       return;
     }
     await scheduler.stop();
+    // Files whose rows went just before a kill.
+    await store.sweepBodies(Date.now() + 2 * 3_600_000);
     await relay.close();
     dns.close();
     await state.close();

@@ -115,11 +115,18 @@ function talk(socket: Socket, script: PeerScript, peer: Peer): void {
   let hung = false;
   let body: string[] | undefined;
   let chunkLeft = 0;
+  let accepted = 0;
+  let inMail = false;
   const make = (verb: string, line: string): boolean => {
     const move = script.on?.(verb, line, peer) ?? usual[verb] ?? '502 5.5.2 what?';
     if (move === 'drop') socket.destroy();
     else if (move === 'hang') hung = true;
     else socket.write(`${move}\r\n`);
+    if (verb === 'MAIL') {
+      accepted = 0;
+      inMail = move.startsWith('2');
+    }
+    if (verb === 'RCPT' && inMail && move.startsWith('2')) accepted += 1;
     return !['drop', 'hang'].includes(move);
   };
   const greet = script.greeting ?? '220 peer.test ESMTP';
@@ -140,9 +147,10 @@ function talk(socket: Socket, script: PeerScript, peer: Peer): void {
         if (script.dropInBody) socket.destroy();
         return;
       }
-      peer.bodies.push(`${body.join('\r\n')}\r\n`);
+      if (accepted > 0) peer.bodies.push(`${body.join('\r\n')}\r\n`);
       body = undefined;
-      make('.', line);
+      if (accepted > 0) make('.', line);
+      else socket.write('503 5.5.1 nobody to take it\r\n');
       return;
     }
     peer.commands.push(line);
