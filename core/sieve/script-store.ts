@@ -4,23 +4,15 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '../lib/clock.ts';
 import { type Migration, type State, StateError } from '../state/state.ts';
-
-/** As the compiler gives it. */
-export interface ScriptDiagnostic {
-  readonly severity: 'error' | 'warning' | 'info';
-  /** From 1. */
-  readonly line: number;
-  readonly column: number;
-  readonly message: string;
-}
+import type { Diagnostic } from './diagnostic.ts';
 
 export class ScriptError extends Error {
   override readonly name = 'ScriptError';
   /** `maxscripts`, `maxsize`: quotas; `invalid`: it does not compile; `name`: not a script name (RFC 5804 §1.6). */
   readonly code: 'nonexistent' | 'alreadyexists' | 'active' | 'maxscripts' | 'maxsize' | 'invalid' | 'name';
   /** Of `invalid`. */
-  readonly diagnostics: readonly ScriptDiagnostic[];
-  constructor(code: ScriptError['code'], message: string, diagnostics: readonly ScriptDiagnostic[] = []) {
+  readonly diagnostics: readonly Diagnostic[];
+  constructor(code: ScriptError['code'], message: string, diagnostics: readonly Diagnostic[] = []) {
     super(message);
     this.code = code;
     this.diagnostics = diagnostics;
@@ -50,9 +42,9 @@ export interface SieveScripts {
   get(user: string, name: string): Promise<Buffer>;
   active(user: string): Promise<ActiveScript | undefined>;
   /** Errors and warnings, all of them; never rejects for what is in the script. */
-  check(content: Buffer): readonly ScriptDiagnostic[];
+  check(content: Buffer): readonly Diagnostic[];
   /** Resolves to the warnings. Replaces a script of that name; whether it is active stays as it was. */
-  put(user: string, name: string, content: Buffer): Promise<readonly ScriptDiagnostic[]>;
+  put(user: string, name: string, content: Buffer): Promise<readonly Diagnostic[]>;
   /** Rejects as `put` would for the quota. */
   haveSpace(user: string, name: string, size: number): Promise<void>;
   /** Undefined: none is active from now on. */
@@ -65,7 +57,7 @@ export interface SieveScripts {
 export interface ScriptStoreOptions {
   readonly state: State;
   readonly clock: Clock;
-  check(content: Buffer): readonly ScriptDiagnostic[];
+  check(content: Buffer): readonly Diagnostic[];
   /** Per user. Default 64. */
   readonly maxScripts?: number;
   /** Of one script. Default 256 KiB. */

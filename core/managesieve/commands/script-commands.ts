@@ -1,14 +1,14 @@
-import type { ScriptDiagnostic } from '../../sieve/script-store.ts';
+import type { Diagnostic } from '../../sieve/diagnostic.ts';
 import { command, type SessionView } from '../command.ts';
 import { stringOut } from '../wire.ts';
 
 /** RFC 5804 §2.6: messages with their line numbers, separated by CRLF. */
-export const describeDiagnostics = (diagnostics: readonly ScriptDiagnostic[]): string =>
+export const describeDiagnostics = (diagnostics: readonly Diagnostic[]): string =>
   diagnostics
     .map(({ line, column, severity, message }) => `line ${line}:${column}: ${severity}: ${message}`)
     .join('\r\n');
 
-function okWithWarnings(at: SessionView, warnings: readonly ScriptDiagnostic[]): void {
+function okWithWarnings(at: SessionView, warnings: readonly Diagnostic[]): void {
   if (warnings.length === 0) at.ok('Script is valid');
   else at.ok(describeDiagnostics(warnings), 'WARNINGS');
 }

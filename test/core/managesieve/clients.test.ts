@@ -40,16 +40,16 @@ function sieveConnect(
 
 t.test('sieve-connect over TLS: upload, check, activate, list, download, delete', async t => {
   if (!requireEngines(t, 'ManageSieve with sieve-connect', 'sieve-connect')) return;
-  const fixture = await start(t, { withTls: true, listener: { allowPlaintextAuth: false } });
+  const fixture = await start(t, { withTls: true, listener: { allowPlaintextAuth: false }, realCompiler: true });
   const good = path.join(fixture.folder, 'good.sieve');
   const bad = path.join(fixture.folder, 'bad.sieve');
   const back = path.join(fixture.folder, 'back.sieve');
   const text = 'require "fileinto";\nif true { fileinto "Grüße"; }\n';
   writeFileSync(good, text);
-  writeFileSync(bad, 'keep;\nkeeep;\n');
+  writeFileSync(bad, 'keep;\nkeeep;\nfileinto "x";\n');
   t.match(await sieveConnect(fixture, '--localsieve', good, '--remotesieve', 'main', '--upload'), { code: 0 });
   t.match(await sieveConnect(fixture, '--localsieve', bad, '--remotesieve', 'bad', '--upload'), {
-    output: /line 2:1: error: Unknown command 'keeep'/,
+    output: /line 2:1: error: .*keeep.*line 3:1: error: .*fileinto/s,
   });
   t.match(await sieveConnect(fixture, '--localsieve', bad, '--checkscript'), { output: /line 2:1/ });
   t.match(await sieveConnect(fixture, '--localsieve', good, '--checkscript'), { code: 0 });

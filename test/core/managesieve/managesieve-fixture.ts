@@ -1,4 +1,5 @@
-// A ManageSieve listener over a real script store; in place of the compiler, a check that knows `keep` and `discard`.
+// A ManageSieve listener over a real script store; with the real compiler, or with a check that knows `keep` and `discard`
+// and whose words never change.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -7,16 +8,19 @@ import { type Clock, systemClock } from '../../../core/lib/clock.ts';
 import { createManageSieveServer, type ManageSieveServerOptions } from '../../../core/managesieve/server.ts';
 import type { LineListenerOptions, LineServer } from '../../../core/net/line-server.ts';
 import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
-import { openScriptStore, type ScriptDiagnostic, type SieveScripts } from '../../../core/sieve/script-store.ts';
+import { checkScript } from '../../../core/sieve/check-script.ts';
+import type { Diagnostic } from '../../../core/sieve/diagnostic.ts';
+import { openScriptStore, type SieveScripts } from '../../../core/sieve/script-store.ts';
+import { standardRegistry } from '../../../core/sieve/standard.ts';
 import { openSqliteState } from '../../../core/state/sqlite.ts';
 import { testAccounts } from '../../harness/accounts.ts';
 
 /** `warn;` gives a warning, any other unknown command an error. */
-export function toyCheck(content: Buffer): readonly ScriptDiagnostic[] {
+export function toyCheck(content: Buffer): readonly Diagnostic[] {
   return content
     .toString()
     .split(/\r?\n/)
-    .flatMap((text, index): readonly ScriptDiagnostic[] => {
+    .flatMap((text, index): readonly Diagnostic[] => {
       const word = /^\s*([a-z]+)/.exec(text)?.[1];
       if (word === undefined || ['keep', 'discard', 'require', 'if', 'fileinto', 'stop'].includes(word)) return [];
       const severity = word === 'warn' ? 'warning' : 'error';
@@ -40,6 +44,7 @@ export interface FixtureOptions {
   readonly withTls?: boolean;
   readonly maxScripts?: number;
   readonly maxBytes?: number;
+  readonly realCompiler?: boolean;
 }
 
 export async function startManageSieve(given: FixtureOptions = {}): Promise<ManageSieveFixture> {
@@ -51,7 +56,7 @@ export async function startManageSieve(given: FixtureOptions = {}): Promise<Mana
   const scripts = await openScriptStore({
     state,
     clock: systemClock,
-    check: toyCheck,
+    check: given.realCompiler ? checkScript : toyCheck,
     ...(given.maxScripts !== undefined && { maxScripts: given.maxScripts }),
     ...(given.maxBytes !== undefined && { maxBytes: given.maxBytes }),
   });
@@ -68,7 +73,7 @@ export async function startManageSieve(given: FixtureOptions = {}): Promise<Mana
     },
     directory: accounts.directory,
     scripts,
-    extensions: ['fileinto', 'vacation'],
+    extensions: given.realCompiler ? standardRegistry().capabilities : ['fileinto', 'vacation'],
     notifyMethods: ['mailto'],
     maxRedirects: 4,
     log: pino({ level: 'warn' }, { write: (line: string) => complaints.push(line) }),
