@@ -42,6 +42,7 @@ const rows: readonly Row[] = [
   { name: 'SPECIAL-USE', shown: loggedIn },
   { name: 'CREATE-SPECIAL-USE', shown: loggedIn },
   { name: 'CONDSTORE', shown: loggedIn },
+  { name: 'QRESYNC', shown: loggedIn },
   { name: 'ESEARCH', shown: loggedIn },
   { name: 'WITHIN', shown: loggedIn },
   { name: 'QUOTA', shown: loggedIn },

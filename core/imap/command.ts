@@ -26,7 +26,7 @@ export interface ImapService {
 }
 
 /** Extensions a client may switch on (RFC 5161). */
-export type Enabled = 'CONDSTORE';
+export type Enabled = 'CONDSTORE' | 'QRESYNC';
 
 /** What a handler of a command has that is valid in any state. */
 export interface AnyState {

@@ -1,6 +1,7 @@
 // The search keys of RFC 3501 §6.4.4 as a table: how each reads and what it asks. An extension adds a row.
 import { flagBits, type MessageRecord } from '../mailstore/mailbox.ts';
 import { foldText, type SearchKey } from '../mailstore/search.ts';
+import { spansHold } from './number-spans.ts';
 import type { View } from './view.ts';
 import type { Lexer } from './wire/lexer.ts';
 import type { SequenceSet } from './wire/types.ts';
@@ -146,19 +147,8 @@ const among =
   (set: SequenceSet, byUid: boolean): ParsedKey =>
   ({ view }) => {
     const spans = view.uidSpans(set, byUid);
-    return { kind: 'record', test: record => holds(spans, record.uid) };
+    return { kind: 'record', test: record => spansHold(spans, record.uid) };
   };
-
-function holds(spans: readonly (readonly [number, number])[], wanted: number): boolean {
-  let low = 0;
-  let high = spans.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((spans[middle]?.[1] ?? 0) < wanted) low = middle + 1;
-    else high = middle;
-  }
-  return (spans[low]?.[0] ?? Number.POSITIVE_INFINITY) <= wanted;
-}
 
 const keys: ReadonlyMap<string, KeyParser> = new Map<string, KeyParser>([
   ['ALL', () => test(() => true)],

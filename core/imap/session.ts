@@ -124,6 +124,9 @@ export class Session implements Selected, Anonymous {
     if (this.open && command.updates !== 'none') {
       if (command.sync === 'disk') await this.syncDisk(this.open);
       writeUpdates(this.out, this.open, this.open.advance(command.updates === 'all'));
+      // RFC 7162 §3.2: what the client may note as seen ends before a removal that it was not told of yet.
+      if (this.open.tellsVanished && this.open.holdsBack)
+        this.out.untagged(`OK [HIGHESTMODSEQ ${this.open.safeModseq}] Highest`);
     }
     return ending;
   }
@@ -267,17 +270,24 @@ export class Session implements Selected, Anonymous {
   async select(view: View | undefined): Promise<void> {
     const old = this.open;
     this.open = view;
-    if (view) view.tellsModseq = this.enabled.has('CONDSTORE');
+    if (view) this.adapt(view);
     await old?.mailbox.close();
+  }
+
+  private adapt(view: View): void {
+    view.tellsModseq = this.enabled.has('CONDSTORE');
+    view.tellsVanished = this.enabled.has('QRESYNC');
   }
 
   enable(name: Enabled): void {
     if (this.enabled.has(name)) return;
-    this.enabled.add(name);
+    const first = !this.enabled.has('CONDSTORE');
+    // RFC 7162 §3.2.3.
+    this.enabled.add(name).add('CONDSTORE');
     if (!this.open) return;
-    this.open.tellsModseq = this.enabled.has('CONDSTORE');
+    this.adapt(this.open);
     // RFC 7162 §3.1.
-    this.out.untagged(`OK [HIGHESTMODSEQ ${this.open.mailbox.highestModseq}] Highest`);
+    if (first) this.out.untagged(`OK [HIGHESTMODSEQ ${this.open.safeModseq}] Highest`);
   }
 
   async tellChanges(look: 'disk' | 'memory'): Promise<void> {

@@ -2,9 +2,13 @@
 import { encodeFlags, systemFlags } from './flags.ts';
 import type { Output } from './output.ts';
 import type { Update, View } from './view.ts';
+import { encodeNumberSet } from './wire/encoder.ts';
 
 export function writeUpdates(out: Output, view: View, updates: readonly Update[]): void {
-  for (const update of updates) out.untagged(encodeUpdate(update, view));
+  const vanished = view.tellsVanished ? updates.flatMap(update => (update.kind === 'expunge' ? update.uid : [])) : [];
+  if (vanished.length > 0) out.untagged(`VANISHED ${encodeNumberSet(vanished)}`);
+  for (const update of updates)
+    if (update.kind !== 'expunge' || !view.tellsVanished) out.untagged(encodeUpdate(update, view));
 }
 
 function encodeUpdate(update: Update, view: View): string {
@@ -19,8 +23,11 @@ function encodeUpdate(update: Update, view: View): string {
       return encodeFlagsLine(view);
     case 'flags': {
       const { seq, record } = update;
-      const modseq = view.tellsModseq ? ` MODSEQ (${record.modseq})` : '';
-      return `${seq} FETCH (FLAGS ${encodeFlags(record, view.isRecent(record.uid))}${modseq})`;
+      const flags = `FLAGS ${encodeFlags(record, view.isRecent(record.uid))}`;
+      // RFC 7162 §3.2.4.
+      return view.tellsModseq
+        ? `${seq} FETCH (UID ${record.uid} ${flags} MODSEQ (${record.modseq}))`
+        : `${seq} FETCH (${flags})`;
     }
   }
 }

@@ -22,12 +22,16 @@ export class View {
   readonly mailbox: Mailbox;
   /** The client enabled CONDSTORE: a new MODSEQ alone is news (RFC 7162 §3.1.2). */
   tellsModseq = false;
+  /** The client enabled QRESYNC: removals are told by UID (RFC 7162 §3.2.10). */
+  tellsVanished = false;
   private told: readonly MessageRecord[];
   /** The mailbox's array that `told` was brought in line with. */
   private seen: readonly MessageRecord[];
   private readonly recentUids = new Set<Uid>();
   private toldRecent = 0;
   private toldKeywords: number;
+  /** HIGHESTMODSEQ when the client last knew of all that had happened. */
+  private completeModseq: number;
 
   constructor(mailbox: Mailbox) {
     this.mailbox = mailbox;
@@ -36,6 +40,7 @@ export class View {
     this.claim();
     this.toldRecent = this.recentCount();
     this.toldKeywords = mailbox.keywords.length;
+    this.completeModseq = mailbox.highestModseq;
   }
 
   get count(): number {
@@ -48,6 +53,16 @@ export class View {
 
   get readOnly(): boolean {
     return this.mailbox.readOnly;
+  }
+
+  /** Some messages are gone and the client was not told. */
+  get holdsBack(): boolean {
+    return this.told.length > this.seen.length;
+  }
+
+  /** The HIGHESTMODSEQ up to which the client knows everything once it heard the updates so far. */
+  get safeModseq(): number {
+    return this.completeModseq;
   }
 
   get recent(): number {
@@ -200,6 +215,7 @@ export class View {
     const merged = merge(before, now, expunges, this.tellsModseq ? differs : flagsDiffer);
     this.told = merged.gone === 0 ? now : merged.records;
     this.seen = now;
+    if (!this.holdsBack) this.completeModseq = this.mailbox.highestModseq;
     return this.describe(merged);
   }
 

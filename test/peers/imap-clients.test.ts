@@ -57,6 +57,7 @@ t.test('imapflow', async t => {
     tls: { rejectUnauthorized: false },
     auth: { user: 'alice', pass: 'secret' },
     logger: false,
+    qresync: true,
   });
   await client.connect();
   await client.mailboxCreate(['Archive', 'Jahr ÄÖÜ']);
@@ -93,7 +94,9 @@ t.test('imapflow', async t => {
     t.match(moved, { uidMap: new Map([[2, 1]]) });
     const status = await client.status('Archive/Jahr ÄÖÜ', { messages: true, unseen: true });
     t.match(status, { messages: 1, unseen: 1 });
+    const vanished = new Promise<{ uid?: number }>(resolve => client.once('expunge', resolve));
     t.ok(await client.messageDelete('1'));
+    t.match(await vanished, { uid: 1, vanished: true }, 'by UID');
     t.match(await client.status('INBOX', { messages: true }), { messages: 0 });
     t.ok(await client.getQuota('INBOX'));
   } finally {

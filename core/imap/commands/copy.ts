@@ -51,7 +51,10 @@ function moveCommand(name: string, byUid: boolean) {
       const { code, complete } = await transfer(at, args.to, uids, (from, to) => from.move(uids, to));
       // RFC 6851 §4.3: COPYUID goes ahead of the EXPUNGEs, which follow as updates.
       if (code) at.out.untagged(`OK [${code}] Moved`);
-      return finish('Move completed', undefined, complete || byUid);
+      // RFC 6851 §4.4, RFC 7162 §3.2: as with EXPUNGE.
+      const { view } = at;
+      const modseq = view.tellsVanished && code ? (`HIGHESTMODSEQ ${view.mailbox.highestModseq}` as const) : undefined;
+      return finish('Move completed', modseq, complete || byUid);
     },
   });
 }

@@ -2,7 +2,7 @@ import { type Authenticated, command, type Enabled } from '../command.ts';
 import { ok } from '../response.ts';
 import type { Lexer } from '../wire/lexer.ts';
 
-const known: ReadonlySet<string> = new Set<Enabled>(['CONDSTORE']);
+const known: ReadonlySet<string> = new Set<Enabled>(['CONDSTORE', 'QRESYNC']);
 const isKnown = (name: string): name is Enabled => known.has(name);
 
 /** RFC 5161 §3.1: unknown names are ignored; only what was switched on now is listed. */

@@ -1,5 +1,6 @@
-import { command, nothing } from '../command.ts';
-import { ok } from '../response.ts';
+import type { Uid } from '../../mailstore/mailbox.ts';
+import { command, nothing, type Selected } from '../command.ts';
+import { type Ending, ok } from '../response.ts';
 
 /** RFC 3501 §6.4.3. */
 export const expunge = command({
@@ -8,8 +9,7 @@ export const expunge = command({
   access: 'write',
   parse: nothing,
   async run(at) {
-    await at.view.mailbox.expunge();
-    return ok('Expunge completed');
+    return finish(at, await at.view.mailbox.expunge());
   },
 });
 
@@ -25,7 +25,13 @@ export const uidExpunge = command({
   async run(at, set) {
     const { view } = at;
     const uids = view.byUid(set).flatMap(seq => view.at(seq)?.uid ?? []);
-    await view.mailbox.expunge(uids);
-    return ok('Expunge completed');
+    return finish(at, await view.mailbox.expunge(uids));
   },
 });
+
+/** RFC 7162 §3.2.7: a client that keeps up by mod-sequences is told the new one. */
+function finish({ view }: Selected, gone: readonly Uid[]): Ending {
+  const code =
+    view.tellsVanished && gone.length > 0 ? (`HIGHESTMODSEQ ${view.mailbox.highestModseq}` as const) : undefined;
+  return ok('Expunge completed', code);
+}

@@ -10,7 +10,8 @@ import { type FetchItem, parseFetchItems } from '../fetch-items.ts';
 import { encodeFlags } from '../flags.ts';
 import { ClientGone } from '../input.ts';
 import { MessageReader } from '../message-reader.ts';
-import { type Ending, no, ok } from '../response.ts';
+import { bad, type Ending, no, ok } from '../response.ts';
+import { writeVanishedEarlier } from '../resync.ts';
 import { cutPartial, findSection, type SectionSource } from '../section.ts';
 import { encodeDateTime, encodeSection } from '../wire/encoder.ts';
 import type { Lexer } from '../wire/lexer.ts';
@@ -24,6 +25,7 @@ interface FetchArguments {
   readonly set: SequenceSet;
   readonly items: readonly FetchItem[];
   readonly changedSince: number | undefined;
+  readonly vanished: boolean;
 }
 
 function fetchCommand(name: string, byUid: boolean) {
@@ -31,42 +33,53 @@ function fetchCommand(name: string, byUid: boolean) {
     name,
     state: 'selected',
     updates: byUid ? 'all' : 'no-expunge',
-    parse: parseFetch,
+    parse: lexer => parseFetch(lexer, byUid),
     run: (at, args) => runFetch(at, args, byUid),
   });
 }
 
-function parseFetch(lexer: Lexer): FetchArguments {
+function parseFetch(lexer: Lexer, byUid: boolean): FetchArguments {
   lexer.sp();
   const set = lexer.sequenceSet();
   lexer.sp();
   const items = parseFetchItems(lexer);
-  return { set, items, changedSince: parseModifiers(lexer) };
+  const modifiers = parseModifiers(lexer);
+  // RFC 7162 §3.2.6.
+  if (modifiers.vanished && (!byUid || modifiers.changedSince === undefined))
+    throw new WireError('VANISHED needs UID FETCH and CHANGEDSINCE');
+  return { set, items, ...modifiers };
 }
 
-/** `(CHANGEDSINCE n)`, RFC 7162 §3.1.4.1. */
-function parseModifiers(lexer: Lexer): number | undefined {
-  if (!lexer.trySp()) return undefined;
+/** `(CHANGEDSINCE n VANISHED)`, RFC 7162 §3.1.4.1 and §3.2.6. */
+function parseModifiers(lexer: Lexer): Pick<FetchArguments, 'changedSince' | 'vanished'> {
   let changedSince: number | undefined;
+  let vanished = false;
+  if (!lexer.trySp()) return { changedSince, vanished };
   lexer.list(() => {
-    if (lexer.keyword() !== 'CHANGEDSINCE') throw new WireError('Unknown fetch modifier');
-    lexer.sp();
-    changedSince = lexer.modseq();
+    const modifier = lexer.keyword();
+    if (modifier === 'VANISHED') vanished = true;
+    else if (modifier === 'CHANGEDSINCE') {
+      lexer.sp();
+      changedSince = lexer.modseq();
+    } else throw new WireError('Unknown fetch modifier');
   });
-  return changedSince;
+  return { changedSince, vanished };
 }
 
 /** Messages marked \Seen at once: many renames in one go, but never far ahead of what is answered. */
 const batchSize = 200;
 
-async function runFetch(at: Selected, { set, items, changedSince }: FetchArguments, byUid: boolean): Promise<Ending> {
+async function runFetch(at: Selected, args: FetchArguments, byUid: boolean): Promise<Ending> {
   const { view } = at;
+  const { set, items, changedSince, vanished } = args;
+  if (vanished && !at.enabled.has('QRESYNC')) return bad('Enable QRESYNC first');
   if (changedSince !== undefined || items.some(item => item.kind === 'modseq')) at.enable('CONDSTORE');
   const wanted = wantedItems(items, byUid, changedSince !== undefined);
   const marks = !view.readOnly && wanted.some(item => 'marks' in item && item.marks);
   const seqs = byUid ? view.byUid(set) : view.bySeq(set);
   const chosen = changedSince === undefined ? seqs : seqs.filter(seq => (view.at(seq)?.modseq ?? 0) > changedSince);
   const immediate = wanted.every(item => immediateKinds.has(item.kind));
+  if (vanished && changedSince !== undefined) writeVanishedEarlier(at.out, view.mailbox, changedSince, set);
   let gone = false;
   for (let from = 0; from < chosen.length; from += batchSize) {
     const batch = chosen.slice(from, from + batchSize);
@@ -75,7 +88,8 @@ async function runFetch(at: Selected, { set, items, changedSince }: FetchArgumen
       const record = view.at(seq);
       if (!record) continue;
       if (immediate) at.out.untagged(`${seq} FETCH (${wanted.map(item => encodeNow(at, record, item)).join(' ')})`);
-      else if (!(await answer(at, seq, record, marked.has(record.uid) ? withFlags(wanted) : wanted))) gone = true;
+      else if (!(await answer(at, seq, record, marked.has(record.uid) ? withFlags(wanted, view.tellsModseq) : wanted)))
+        gone = true;
       if (at.out.behind) await at.out.pace();
     }
   }
@@ -100,8 +114,12 @@ function wantedItems(items: readonly FetchItem[], byUid: boolean, changedSince: 
   return wanted;
 }
 
-const withFlags = (items: readonly FetchItem[]): readonly FetchItem[] =>
-  items.some(item => item.kind === 'flags') ? items : [...items, { kind: 'flags' }];
+/** RFC 7162 §3.2.4: changed flags come with UID and MODSEQ for who keeps up by them. */
+function withFlags(items: readonly FetchItem[], modseq: boolean): readonly FetchItem[] {
+  const needed = modseq ? (['uid', 'flags', 'modseq'] as const) : (['flags'] as const);
+  const missing = needed.filter(kind => !items.some(item => item.kind === kind));
+  return [...items, ...missing.map(kind => ({ kind }))];
+}
 
 /** RFC 3501 §6.4.5: \Seen is set, and where that changed the flags they are part of the answer. */
 async function markSeen({ view }: Selected, seqs: readonly Seq[]): Promise<ReadonlySet<number>> {

@@ -24,7 +24,8 @@ function searchCommand(name: string, byUid: boolean) {
   return command({
     name,
     state: 'selected',
-    updates: byUid ? 'all' : 'no-expunge',
+    // RFC 7162 §3.2.10.2: UID SEARCH may name message numbers, too.
+    updates: 'no-expunge',
     parse: parseSearch,
     run: (at, args) => runSearch(at, args, byUid),
   });

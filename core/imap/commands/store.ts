@@ -117,7 +117,8 @@ function reportStored(at: Selected, { before, failed, byUid, args, silent }: Sto
   for (const { record, flags } of lines) {
     const seq = view.find(record.uid)?.seq as Seq;
     const words: string[] = [];
-    if (byUid) words.push(`UID ${record.uid}`);
+    // RFC 7162 §3.2.4.
+    if (byUid || view.tellsModseq) words.push(`UID ${record.uid}`);
     if (flags) words.push(`FLAGS ${encodeFlags(record, view.isRecent(record.uid))}`);
     if (view.tellsModseq) words.push(`MODSEQ (${record.modseq})`);
     out.untagged(`${seq} FETCH (${words.join(' ')})`);

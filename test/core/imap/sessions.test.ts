@@ -39,6 +39,10 @@ class Believer {
     if (answer.status.startsWith('BAD')) this.note(command, answer.status);
     const keepsNumbers = /^(?:FETCH|STORE|SEARCH)/.test(command);
     for (const [first, kind, items] of answer.untagged) {
+      if (first === 'VANISHED' && typeof kind === 'string') {
+        if (keepsNumbers) this.note(command, 'VANISHED while numbers must stay');
+        this.vanished(command, kind);
+      }
       if (kind === 'EXISTS') this.exists(command, Number(first));
       else if (kind === 'EXPUNGE') {
         if (keepsNumbers) this.note(command, 'EXPUNGE while numbers must stay');
@@ -51,14 +55,26 @@ class Believer {
   private exists(command: string, count: number): void {
     if (count < this.count) this.note(command, `EXISTS ${count} below ${this.count}`);
     this.count = count;
-    this.uids.length = count;
+    while (this.uids.length < count) this.uids.push(undefined);
   }
 
   private expunged(command: string, seq: number): void {
     if (seq < 1 || seq > this.count) this.note(command, `EXPUNGE ${seq} of ${this.count}`);
     this.uids.splice(seq - 1, 1);
     this.count -= 1;
-    this.uids.length = this.count;
+  }
+
+  /** RFC 7162 §3.2.10.2: each UID is one message less. */
+  private vanished(command: string, set: string): void {
+    for (const range of set.split(',')) {
+      const [first = 0, last = first] = range.split(':').map(Number);
+      for (let uid = first; uid <= last; uid += 1) {
+        const below = this.uids.findLastIndex(known => known !== undefined && known < uid);
+        const at = this.uids.includes(uid) ? this.uids.indexOf(uid) : this.uids.indexOf(undefined, below + 1);
+        if (at < 0) this.note(command, `VANISHED ${uid} of ${JSON.stringify(this.uids)}`);
+        else this.expunged(command, at + 1);
+      }
+    }
   }
 
   private told(command: string, seq: number, items: readonly unknown[]): void {
@@ -129,6 +145,8 @@ for (const seed of [1, 2, 3])
     t.teardown(() => fixture.close());
     const clients = await Promise.all(['a', 'b', 'c', 'd'].map((name, i) => believer(fixture, name, seed * 100 + i)));
     await clients[0]?.do('CREATE Other');
+    // Half of them are told of removals by UID.
+    for (const client of clients.slice(2)) await client.do('ENABLE QRESYNC');
     for (let n = 1; n <= 10; n += 1) await clients[0]?.do('APPEND INBOX {}', Buffer.from(plainMessage(n)));
     for (let round = 0; round < 4; round += 1) {
       await Promise.all(
