@@ -5,9 +5,7 @@ import { hostname as machineName } from 'node:os';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { plugins as pluginTable } from '../plugins/index.ts';
-import { authLimits } from './accounts/auth-limits.ts';
-import { openPasswords } from './accounts/passwords.ts';
-import { openUsers, type Users } from './accounts/users.ts';
+import type { Users } from './accounts/users.ts';
 import { CloseStack } from './compose/close-stack.ts';
 import { withDeliverHook } from './compose/deliver-hook-transport.ts';
 import { type DemoUser, ensureDemoUsers, type ListenerAddress } from './compose/first-run.ts';
@@ -17,6 +15,7 @@ import { createMailboxLookup } from './compose/mailbox-lookup.ts';
 import { createPluginHost } from './compose/plugin-host.ts';
 import { createRelayRoutes, ownAddress } from './compose/relay-routes.ts';
 import { createRouteLookup } from './compose/routes.ts';
+import { dataFolder, openAccountsOn, openTraces } from './compose/stores.ts';
 import { createSubmitter } from './compose/submitter.ts';
 import { readChain } from './config/chain-entry.ts';
 import { ConfigError, type ConfigProblem, type LoadedConfig, loadConfig } from './config/load.ts';
@@ -49,7 +48,7 @@ import { routeVia } from './relay/route-via.ts';
 import { createRelay } from './relay/smtp-transport.ts';
 import { openSqliteState } from './state/sqlite.ts';
 import type { State } from './state/state.ts';
-import { openTraceStore, type TraceStore } from './state/trace-store.ts';
+import type { TraceStore } from './state/trace-store.ts';
 
 export interface GatewayDeps {
   readonly config: LoadedConfig;
@@ -91,9 +90,6 @@ export interface Gateway {
   stop(): Promise<void>;
 }
 
-/** Folder of mail, queue and state. */
-export const dataFolder = (config: LoadedConfig): string => path.resolve(config.folder, config.options.dataDir);
-
 const hostnameOf = (config: LoadedConfig): string => config.options.hostname ?? machineName();
 
 /** For the reference and `config explain`. */
@@ -123,58 +119,6 @@ export async function checkConfig(
   const { entries, problems } = await chainEntries(config);
   const invalid = validateChain(entries).problems.map(problem => config.locate(problem.path, problem.message));
   return { problems: [...problems, ...invalid], entries: entries.map(entry => entry.name) };
-}
-
-interface Accounts {
-  readonly users: Users;
-  close(): Promise<void>;
-}
-
-async function openAccountsOn(state: State, clock: Clock, log: Logger): Promise<Accounts> {
-  const passwords = openPasswords();
-  const users = await openUsers({
-    state,
-    passwords,
-    limits: authLimits({ clock }),
-    clock,
-    warn: (message, details) => log.warn(details, message),
-  });
-  return { users, close: () => passwords.close() };
-}
-
-/** Accounts alone, for commands that need no running gateway. */
-export async function openAccounts(config: LoadedConfig, clock: Clock, log: Logger): Promise<Accounts> {
-  const folder = dataFolder(config);
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const stack = new CloseStack(log);
-  try {
-    const state = stack.add('state', await openSqliteState(path.join(folder, config.options.stores.state)));
-    const { users } = stack.add('accounts', await openAccountsOn(state, clock, log));
-    return { users, close: () => stack.closeAll() };
-  } catch (error) {
-    await stack.closeAll();
-    throw error;
-  }
-}
-
-/** Traces alone, for `postern trace`. */
-export async function openTraces(config: LoadedConfig, clock: Clock, log: Logger): Promise<TraceStore> {
-  const folder = dataFolder(config);
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const state = await openSqliteState(path.join(folder, 'trace.db'), { synchronous: 'normal' });
-  const store = await openTraceStore({
-    state,
-    clock,
-    retentionMs: config.options.stores.traceRetention,
-    warn: (message, details) => log.warn(details, message),
-  });
-  return {
-    ...store,
-    async close() {
-      await store.close();
-      await state.close();
-    },
-  };
 }
 
 function postmasterOf(config: LoadedConfig): Address | undefined {

@@ -4,13 +4,8 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
-import { configCheck, configExplain, configReference, configShow } from './cli/config-command.ts';
 import { type CliContext, exitCodes, UsageError } from './cli/context.ts';
-import { reload, status, version } from './cli/gateway-commands.ts';
 import { packageVersion } from './cli/package-version.ts';
-import { start } from './cli/start-command.ts';
-import { trace } from './cli/trace-command.ts';
-import { userAdd, userList, userPasswd, userRemove } from './cli/user-command.ts';
 import { ConfigError } from './config/load.ts';
 import { byteSize } from './config/schema.ts';
 import { NotRunningError } from './control/client.ts';
@@ -44,6 +39,7 @@ function contextOf(options: GlobalOptions): CliContext {
     clock: systemClock,
     log: createLogger({ level: 'warn', format: 'pretty' }, process.stderr, false),
     configFile: findConfig(options.config),
+    program: { command: process.execPath, args: [...process.execArgv, fileURLToPath(import.meta.url)] },
     json: options.json === true,
     color: process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined,
     onSignal(handler) {
@@ -68,52 +64,61 @@ const program = new Command('postern')
   .exitOverride();
 
 const context = (): CliContext => contextOf(program.opts<GlobalOptions>());
+/** A command's module is loaded when the command is given: most need a small part of the gateway only. */
 const run =
-  <Args extends readonly unknown[]>(command: (context: CliContext, ...args: Args) => number | Promise<number>) =>
+  <Args extends readonly unknown[]>(
+    load: () => Promise<(context: CliContext, ...args: Args) => number | Promise<number>>,
+  ) =>
   async (...args: readonly unknown[]): Promise<void> => {
+    const command = await load();
     process.exitCode = await command(context(), ...(args as unknown as Args));
   };
+const configCommands = () => import('./cli/config-command.ts');
+const gatewayCommands = () => import('./cli/gateway-commands.ts');
+const userCommands = () => import('./cli/user-command.ts');
 const sizeOption = (text: string): number => byteSize().parse(text);
 
 program
   .command('start')
   .description('start the gateway')
   .option('--worker', 'run in this process, without the supervisor that restarts it after a crash')
-  .action(
-    run((ctx, options: { worker?: boolean }) =>
-      start(ctx, {
-        ...options,
-        program: { command: process.execPath, args: [...process.execArgv, fileURLToPath(import.meta.url)] },
-      }),
-    ),
-  );
+  .action(run(async () => (await import('./cli/start-command.ts')).start));
 program
   .command('status')
   .description('listeners, sessions, queue and plugins of the running gateway')
-  .action(run(status));
+  .action(run(async () => (await gatewayCommands()).status));
 program
   .command('reload')
   .description('load the configuration anew; live sessions finish on the old one')
-  .action(run(reload));
+  .action(run(async () => (await gatewayCommands()).reload));
 program
   .command('trace')
   .argument('<id>', 'queue id, as in the 250 reply')
   .description('what every plugin decided about a message, and why')
-  .action(run(trace));
-program.command('version').description('versions of Postern and Node.js').action(run(version));
+  .action(run(async () => (await import('./cli/trace-command.ts')).trace));
+program
+  .command('version')
+  .description('versions of Postern and Node.js')
+  .action(run(async () => (await gatewayCommands()).version));
 
 const config = program.command('config').description('check, show and explain the configuration');
-config.command('check').description('validate the file, the plugins and their options').action(run(configCheck));
-config.command('show').description('the configuration as it is understood, with all defaults').action(run(configShow));
+config
+  .command('check')
+  .description('validate the file, the plugins and their options')
+  .action(run(async () => (await configCommands()).configCheck));
+config
+  .command('show')
+  .description('the configuration as it is understood, with all defaults')
+  .action(run(async () => (await configCommands()).configShow));
 config
   .command('explain')
   .argument('<key>', 'such as listeners.port, or chain.dnsbl.lists')
   .description('what a key means')
-  .action(run(configExplain));
+  .action(run(async () => (await configCommands()).configExplain));
 config
   .command('reference')
   .description('all keys as Markdown, with --json as JSON Schema')
-  .action(run(configReference));
+  .action(run(async () => (await configCommands()).configReference));
 
 const user = program.command('user').description('mailbox users');
 user
@@ -122,15 +127,22 @@ user
   .description('add a user; the password is read from standard input')
   .option('--generate', 'make a password and print it')
   .option('--quota <size>', 'such as 2GiB', sizeOption)
-  .action(run(userAdd));
-user.command('list').description('all users').action(run(userList));
+  .action(run(async () => (await userCommands()).userAdd));
+user
+  .command('list')
+  .description('all users')
+  .action(run(async () => (await userCommands()).userList));
 user
   .command('passwd')
   .argument('<address>')
   .option('--generate', 'make a password and print it')
   .description('change a password')
-  .action(run(userPasswd));
-user.command('remove').argument('<address>').description('remove a user; the Maildir stays').action(run(userRemove));
+  .action(run(async () => (await userCommands()).userPasswd));
+user
+  .command('remove')
+  .argument('<address>')
+  .description('remove a user; the Maildir stays')
+  .action(run(async () => (await userCommands()).userRemove));
 
 /** What went wrong, for the user, and the exit code for scripts. */
 function report(error: unknown): number {

@@ -28,6 +28,8 @@ export interface CliContext {
   readonly log: Logger;
   /** Path of the configuration file: `--config`, POSTERN_CONFIG, `config/postern.yaml` here, or the one of the package. */
   readonly configFile: string;
+  /** How this program is run again, by the supervisor. */
+  readonly program: { readonly command: string; readonly args: readonly string[] };
   /** `--json`: for programs. */
   readonly json: boolean;
   readonly color: boolean;

@@ -1,8 +1,10 @@
 // postern status | reload | version
+
+import { dataFolder } from '../compose/stores.ts';
 import { loadConfig } from '../config/load.ts';
 import { askGateway } from '../control/client.ts';
 import { controlSocketPath } from '../control/protocol.ts';
-import { dataFolder, type GatewayStatus } from '../gateway.ts';
+import type { GatewayStatus } from '../gateway.ts';
 import { type CliContext, type ExitCode, exitCodes, print } from './context.ts';
 import { packageVersion } from './package-version.ts';
 import { formatTable } from './table.ts';

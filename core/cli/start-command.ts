@@ -2,7 +2,6 @@
 import path from 'node:path';
 import { demoLines } from '../compose/first-run.ts';
 import { loadConfig } from '../config/load.ts';
-import { startGateway } from '../gateway.ts';
 import { createLogger } from '../log.ts';
 import { supervise } from '../supervisor.ts';
 import { type CliContext, type ExitCode, exitCodes } from './context.ts';
@@ -16,16 +15,14 @@ const threadPoolSize = '16';
 export interface StartOptions {
   /** Run the gateway in this process, without a supervisor. */
   readonly worker?: boolean;
-  /** How the user calls this program, for the printed lines. */
-  readonly program: { readonly command: string; readonly args: readonly string[] };
 }
 
 export async function start(context: CliContext, options: StartOptions): Promise<number> {
   if (options.worker) return runGateway(context);
   loadConfig(context.configFile, context.workingFolder);
   return supervise({
-    command: options.program.command,
-    args: [...options.program.args, '--config', context.configFile, 'start', '--worker'],
+    command: context.program.command,
+    args: [...context.program.args, '--config', context.configFile, 'start', '--worker'],
     env: { UV_THREADPOOL_SIZE: threadPoolSize, ...context.env },
     onSignal: context.onSignal,
     warn: text => context.stderr.write(`${text}\n`),
@@ -37,6 +34,8 @@ async function runGateway(context: CliContext): Promise<ExitCode> {
   const live = context.stdout.isTTY === true || config.options.demo;
   const format = config.options.log.format === 'auto' && live ? 'pretty' : config.options.log.format;
   const log = createLogger({ ...config.options.log, format }, context.stdout, context.color);
+  // Not before: the supervisor is the same program and needs none of it.
+  const { startGateway } = await import('../gateway.ts');
   const gateway = await startGateway({
     config,
     log,

@@ -1,6 +1,7 @@
 // postern trace ID: what every hook decided about one message, and why.
+
+import { openTraces } from '../compose/stores.ts';
 import { loadConfig } from '../config/load.ts';
-import { openTraces } from '../gateway.ts';
 import { type CliContext, type ExitCode, exitCodes, print, UsageError } from './context.ts';
 import { renderTrace } from './render-trace.ts';
 

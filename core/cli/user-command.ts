@@ -1,9 +1,9 @@
 // postern user add | list | passwd | remove
 import { randomBytes } from 'node:crypto';
 import { createInterface } from 'node:readline';
+import { openAccounts } from '../compose/stores.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { loadConfig } from '../config/load.ts';
-import { openAccounts } from '../gateway.ts';
 import { type CliContext, type ExitCode, exitCodes, print, UsageError } from './context.ts';
 import { formatTable } from './table.ts';
 

@@ -1,0 +1,68 @@
+// The stores that commands open without a running gateway, and the gateway opens with the rest: accounts and traces.
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import type { Logger } from 'pino';
+import { authLimits } from '../accounts/auth-limits.ts';
+import { openPasswords } from '../accounts/passwords.ts';
+import { openUsers, type Users } from '../accounts/users.ts';
+import type { LoadedConfig } from '../config/load.ts';
+import type { Clock } from '../lib/clock.ts';
+import { openSqliteState } from '../state/sqlite.ts';
+import type { State } from '../state/state.ts';
+import { openTraceStore, type TraceStore } from '../state/trace-store.ts';
+import { CloseStack } from './close-stack.ts';
+
+/** Folder of mail, queue and state. */
+export const dataFolder = (config: LoadedConfig): string => path.resolve(config.folder, config.options.dataDir);
+
+export interface Accounts {
+  readonly users: Users;
+  close(): Promise<void>;
+}
+
+export async function openAccountsOn(state: State, clock: Clock, log: Logger): Promise<Accounts> {
+  const passwords = openPasswords();
+  const users = await openUsers({
+    state,
+    passwords,
+    limits: authLimits({ clock }),
+    clock,
+    warn: (message, details) => log.warn(details, message),
+  });
+  return { users, close: () => passwords.close() };
+}
+
+/** Accounts alone, for commands that need no running gateway. */
+export async function openAccounts(config: LoadedConfig, clock: Clock, log: Logger): Promise<Accounts> {
+  const folder = dataFolder(config);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const stack = new CloseStack(log);
+  try {
+    const state = stack.add('state', await openSqliteState(path.join(folder, config.options.stores.state)));
+    const { users } = stack.add('accounts', await openAccountsOn(state, clock, log));
+    return { users, close: () => stack.closeAll() };
+  } catch (error) {
+    await stack.closeAll();
+    throw error;
+  }
+}
+
+/** Traces alone, for `postern trace`. */
+export async function openTraces(config: LoadedConfig, clock: Clock, log: Logger): Promise<TraceStore> {
+  const folder = dataFolder(config);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const state = await openSqliteState(path.join(folder, 'trace.db'), { synchronous: 'normal' });
+  const store = await openTraceStore({
+    state,
+    clock,
+    retentionMs: config.options.stores.traceRetention,
+    warn: (message, details) => log.warn(details, message),
+  });
+  return {
+    ...store,
+    async close() {
+      await store.close();
+      await state.close();
+    },
+  };
+}
