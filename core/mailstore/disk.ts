@@ -39,11 +39,13 @@ export interface Disk {
   list(folder: string): Promise<string[]>;
   stat(file: string): FileStat | undefined;
   readText(file: string): string | undefined;
+  /** The whole file: opened at once, read in one hop. */
   read(file: string): Promise<Buffer>;
 }
 
 const { O_CREAT, O_EXCL, O_WRONLY, O_DSYNC } = fs.constants;
 const fsyncFd = promisify(fs.fsync);
+const readFd = promisify(fs.read);
 const writevFd: (fd: number, pieces: readonly Uint8Array[]) => Promise<{ readonly bytesWritten: number }> = promisify(
   fs.writev,
 );
@@ -106,5 +108,19 @@ export const realDisk: Disk = {
     return stat && { size: stat.size, mtimeMs: stat.mtimeMs, ino: stat.ino, isDirectory: stat.isDirectory() };
   },
   readText: file => orUndefined(() => fs.readFileSync(file, 'utf8')),
-  read: file => fs.promises.readFile(file),
+  async read(file) {
+    const fd = fs.openSync(file, 'r');
+    try {
+      const bytes = Buffer.allocUnsafeSlow(fs.fstatSync(fd).size);
+      let at = 0;
+      while (at < bytes.length) {
+        const { bytesRead } = await readFd(fd, bytes, at, bytes.length - at, at);
+        if (bytesRead === 0) break;
+        at += bytesRead;
+      }
+      return at === bytes.length ? bytes : bytes.subarray(0, at);
+    } finally {
+      fs.closeSync(fd);
+    }
+  },
 };

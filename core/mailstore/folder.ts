@@ -113,6 +113,16 @@ export class Folder {
     this.#stale = true;
   }
 
+  /** The row of a message, outside `alone`; undefined also where the index cannot say just now. */
+  peek(uid: number): FileRow | undefined {
+    try {
+      return this.index.row(this.state.id, uid);
+    } catch (error) {
+      if (isIndexDamage(error)) return undefined;
+      throw error;
+    }
+  }
+
   /** Reads the records into memory, in steps that let others run. Inside `alone`. */
   async load(): Promise<void> {
     if (!this.#records) await this.#load();

@@ -9,11 +9,14 @@ import { maxKeywords } from './keyword-file.ts';
 import type { AppendOptions, Changes, FlagChange, Mailbox, MessageRecord, Uid } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
 import type { MessageFiles } from './message-file.ts';
+import { findUid } from './record-view.ts';
+import type { StructureCache } from './structure-cache.ts';
 import { syncFolder } from './sync-folder.ts';
 
 /** What the user's store does for an open mailbox. */
 export interface MailboxHost {
   readonly files: MessageFiles;
+  readonly structures: StructureCache;
   /** Throws `overquota` where `bytes` more do not fit. */
   checkQuota(bytes: number): Promise<void>;
   noteUsage(bytes: number, messages: number): void;
@@ -89,26 +92,24 @@ export class OpenMailbox implements Mailbox {
   }
 
   async message(uid: Uid): Promise<Message | undefined> {
-    const { index, state } = this.#folder;
-    const row = index.row(state.id, uid);
-    if (!row) return undefined;
-    const found = await this.#host.files.open(uid, this.#folder.filePath(row), row.size);
+    const row = this.#folder.peek(uid);
+    const found = row && (await this.#host.files.open(uid, this.#folder.filePath(row), row.size));
     if (found) return found;
+    if (findUid(this.records, uid) < 0) return undefined;
     return this.#folder.alone(async () => {
       await lookAgain(this.#folder);
-      const again = index.row(this.#folder.state.id, uid);
+      const again = this.#folder.peek(uid);
       return again && this.#host.files.open(uid, this.#folder.filePath(again), again.size);
     });
   }
 
   async cached<T>(uid: Uid, key: string, compute: (message: Message) => Promise<T>): Promise<T | undefined> {
-    const { index, state } = this.#folder;
-    const text = index.cached(state.id, uid, key);
+    const text = this.#host.structures.get(uid, key);
     if (text !== undefined) return JSON.parse(text) as T;
     const message = await this.message(uid);
     if (!message) return undefined;
     const value = await compute(message);
-    if (value !== undefined) index.putCached(state.id, uid, key, JSON.stringify(value));
+    if (value !== undefined) this.#host.structures.put(uid, key, JSON.stringify(value));
     return value;
   }
 
@@ -166,8 +167,7 @@ export class OpenMailbox implements Mailbox {
   }
 
   #sizeOf(uids: readonly Uid[]): number {
-    const { index, state } = this.#folder;
-    return uids.reduce((sum, uid) => sum + (index.row(state.id, uid)?.size ?? 0), 0);
+    return uids.reduce((sum, uid) => sum + (this.records[findUid(this.records, uid)]?.size ?? 0), 0);
   }
 
   /** Copy and move need the folder behind the other mailbox; both are of this file. */

@@ -152,6 +152,7 @@ async function syncAll(folder: Folder, move: boolean): Promise<void> {
   const scan = await scanFolder(disk, folder.path, move, newName);
   // Measured before the lock is taken: files of unknown size have to be read.
   const rows = await allRows(folder);
+  const { highestModseq } = folder.state;
   const strangers = [...scan.files].filter(([base]) => !rows.has(base));
   const measured = new Map((await measureNew(folder, strangers)).map(file => [file.base, file]));
   folder.readKeywordNames();
@@ -162,7 +163,9 @@ async function syncAll(folder: Folder, move: boolean): Promise<void> {
     const { uidNext } = folder.state;
     // Listed by another program after we looked: its file must be seen now, or its UID would be below ours later.
     const late = list?.entries.some(({ uid, base }) => uid >= uidNext && !scan.files.has(base)) ?? false;
-    await mergeScan(folder, list, late ? await scanFolder(disk, folder.path, false, newName) : scan, measured);
+    const seen = late ? await scanFolder(disk, folder.path, false, newName) : scan;
+    const same = folder.state.highestModseq === highestModseq;
+    await mergeScan(folder, list, seen, measured, same ? rows : await allRows(folder));
   });
   folder.lastScanMs = clock.monotonic() - start;
 }
@@ -173,8 +176,8 @@ async function mergeScan(
   list: UidList | undefined,
   scan: Scan,
   measured: ReadonlyMap<string, NewFile>,
+  rows: ReadonlyMap<string, FileRow>,
 ): Promise<void> {
-  const rows = await allRows(folder);
   const known = new Map<string, number>();
   for (const [base, row] of rows) if (!scan.calm || scan.files.has(base)) known.set(base, row.uid);
   const strangers = [...scan.files].filter(([base]) => !rows.has(base));

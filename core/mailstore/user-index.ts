@@ -59,6 +59,13 @@ export interface Delta {
   readonly modseq: number;
 }
 
+export interface CacheEntry {
+  readonly id: number;
+  readonly uid: number;
+  readonly key: string;
+  readonly value: string;
+}
+
 const schemaVersion = 1;
 const schema = `
 CREATE TABLE folder (
@@ -283,7 +290,7 @@ export class UserIndex {
   }
 
   rowsInNew(id: number): readonly FileRow[] {
-    const sql = `SELECT ${rowColumns} FROM message WHERE folder = ? AND inNew = 1 ORDER BY uid`;
+    const sql = `SELECT ${rowColumns} FROM message INDEXED BY message_in_new WHERE folder = ? AND inNew = 1 ORDER BY uid`;
     return (this.#sql(sql, true).all(id) as unknown as RowTuple[]).map(toRow);
   }
 
@@ -343,8 +350,12 @@ export class UserIndex {
     return this.#sql(sql).get(id, uid, key)?.['value'] as string | undefined;
   }
 
-  putCached(id: number, uid: number, key: string, value: string): void {
-    this.#sql('INSERT OR REPLACE INTO cache (folder, uid, key, value) VALUES (?, ?, ?, ?)').run(id, uid, key, value);
+  /** Many in one transaction: a commit costs as much as twenty rows. */
+  putCached(entries: readonly CacheEntry[]): void {
+    const put = this.#sql('INSERT OR REPLACE INTO cache (folder, uid, key, value) VALUES (?, ?, ?, ?)');
+    this.transaction(() => {
+      for (const { id, uid, key, value } of entries) put.run(id, uid, key, value);
+    });
   }
 
   /** A number that only grows: `wanted`, or one more than the last time. Part of a transaction. */

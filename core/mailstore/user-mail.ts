@@ -13,6 +13,7 @@ import { createMessageFiles, type MessageFiles } from './message-file.ts';
 import { type MailboxHost, OpenMailbox } from './open-mailbox.ts';
 import { noteUsage, readUsage } from './quota-file.ts';
 import type { StoreParts } from './store-parts.ts';
+import { createStructureCache, type StructureCache } from './structure-cache.ts';
 import { syncFolder } from './sync-folder.ts';
 import { createTurns } from './turns.ts';
 import type { UserIndex } from './user-index.ts';
@@ -26,6 +27,7 @@ const deletedPrefix = 'postern-deleted.';
 interface Held {
   readonly folder: Folder;
   readonly files: MessageFiles;
+  readonly structures: StructureCache;
   endWatch: (() => void) | undefined;
   /** A look after a change on disk is under way; another is due after it. */
   looking: boolean;
@@ -72,7 +74,8 @@ export class MaildirUser {
     const folder = new Folder(this.#parts, this.#index, this.root, canonicalName(name), directory);
     const tmp = (): string => path.join(folder.path, 'tmp');
     const files = createMessageFiles(this.#parts.disk, tmp, this.#parts.newName);
-    const held: Held = { folder, files, endWatch: undefined, looking: false, again: false };
+    const structures = createStructureCache(this.#index, () => folder.state);
+    const held: Held = { folder, files, structures, endWatch: undefined, looking: false, again: false };
     this.#held.set(directory, held);
     return held;
   }
@@ -81,6 +84,7 @@ export class MaildirUser {
     if (held.folder.readers > 0) return;
     held.endWatch?.();
     held.endWatch = undefined;
+    held.structures.flush();
     held.files.clear();
     held.folder.unload();
     if (this.#held.get(held.folder.directory) === held) this.#held.delete(held.folder.directory);
@@ -109,6 +113,7 @@ export class MaildirUser {
   #host(held: Held): MailboxHost {
     return {
       files: held.files,
+      structures: held.structures,
       checkQuota: bytes => this.checkQuota(bytes),
       noteUsage: (bytes, messages) => noteUsage(this.#parts.disk, this.root, bytes, messages),
       listen: listener => {
