@@ -337,17 +337,51 @@ export function createSettler(parts: SettleParts): Settler {
       // The attempt may still succeed; waiting for it is the honest way, for nothing is stored.
       log.error({ err: error, id: request.id }, 'queue-add');
       await rest;
-      const replies = new Map(legs.map(leg => [leg, judge(request, [leg]).reply]));
-      const open = legs.some(leg => leg.outcome?.kind === 'deferred');
-      if (open) for (const leg of legs) replies.set(leg, isDiskFull(error) ? diskFull : localProblem);
-      return settlement(request, legs, replies);
+      return concludeUnstored(request, legs, isDiskFull(error) ? diskFull : localProblem);
     }
+    return finishLater(request, message, legs, entries, rest);
+  }
+
+  /** All attempts are done and nothing can be stored: what is open is for the client to repeat. */
+  function concludeUnstored(request: SettleRequest, legs: readonly Leg[], refusal: Reply<4>): Settlement {
+    const replies = new Map<Leg, Reply>();
+    for (const unit of unitsOf(request, legs)) {
+      const { reply, keep } = judge(request, unit);
+      const open = keep && unit.some(leg => leg.outcome?.kind === 'deferred');
+      for (const leg of unit) replies.set(leg, open ? refusal : reply);
+    }
+    return settlement(request, legs, replies);
+  }
+
+  /** The message is stored under a lease; what the attempts come to is entered when they end. */
+  async function finishLater(
+    request: SettleRequest,
+    message: QueuedMessage,
+    legs: readonly Leg[],
+    entries: readonly QueuedRecipient[],
+    rest: Promise<void>,
+  ): Promise<Settlement> {
+    const late = legs.filter(leg => leg.route?.direct && !leg.outcome);
     const finish = rest.then(() => enterResults(message, legs, entries));
     running.add(finish);
     void finish.finally(() => running.delete(finish));
-    const late = legs.map(leg => ({ ...leg }));
-    for (const leg of late) delete leg.outcome;
-    return settlement(request, late, new Map());
+    await slowDown(new Set(late.map(leg => leg.destination)));
+    return settlement(
+      request,
+      legs.map(({ outcome: _unknown, ...leg }) => leg),
+      new Map(),
+    );
+  }
+
+  /** Nobody else waits for a destination that is too slow, or attempts without end would pile up. */
+  async function slowDown(destinations: ReadonlySet<string>): Promise<void> {
+    const now = clock.now();
+    for (const destination of destinations) {
+      const { failures, until } = health.fail(destination, now - parts.directBudgetMs, now);
+      await store
+        .block(destination, failures, until, 'Slower than the budget of a direct delivery')
+        .catch((error: unknown) => log.error({ err: error, destination }, 'queue-block'));
+    }
   }
 
   /** Enters what became of leased recipients. Retried while the store fails: the lease alone would deliver twice. */
@@ -393,16 +427,7 @@ export function createSettler(parts: SettleParts): Settler {
     await store.add({ message, recipients: entries }, instance, new Set([...leased].map(leg => leg.index)));
     const { inTime, rest } = await tryGroups(message, legs, groups);
     parts.wake?.(legs.map(leg => leg.destination));
-    if (!inTime) {
-      const finish = rest.then(() => enterResults(message, legs, entries));
-      running.add(finish);
-      void finish.finally(() => running.delete(finish));
-      return settlement(
-        request,
-        legs.map(({ outcome: _late, ...leg }) => leg),
-        new Map(),
-      );
-    }
+    if (!inTime) return finishLater(request, message, legs, entries, rest);
     return concludeQueued(request, message, legs, entries);
   }
 

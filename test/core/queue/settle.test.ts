@@ -198,10 +198,14 @@ t.test('a slow next hop: 250 after the budget, the attempt goes on and is entere
   let finish = (_outcome: DeliveryOutcome): void => undefined;
   const slow = fakeTransport('slow', () => new Promise<DeliveryOutcome>(resolve => (finish = resolve)));
   const near = fakeTransport('near', () => delivered);
-  const { settler, store } = await setUp(t, routesBy({ 'a.test': slow, 'b.test': near }), { directBudgetMs: 20 });
+  const { settler, store } = await setUp(t, routesBy({ 'a.test': slow, 'b.test': near }), {
+    directBudgetMs: 20,
+  });
   t.equal((await settler.settle(request('q1', ['one@a.test']))).reply.code, 250);
   t.match((await store.entry('q1'))?.recipients, [{ state: 'pending' }]);
   t.same(await store.due('a.test', Date.now(), 10), [], 'leased: the runner leaves it alone');
+  t.equal((await settler.settle(request('q1b', ['one@a.test']))).reply.code, 250);
+  t.match((await store.entry('q1b'))?.recipients, [{ attempts: 0 }], 'nobody else waits for it');
   finish(delivered);
   await settler.idle();
   t.equal(await store.entry('q1'), undefined);
@@ -210,7 +214,7 @@ t.test('a slow next hop: 250 after the budget, the attempt goes on and is entere
   const two = await settler.settle(request('q2', ['one@a.test', 'one@b.test']));
   t.equal(two.reply.code, 250);
   t.equal(await store.recover(Date.now()), 2, 'a restart gives leases back');
-  t.same(await store.due('a.test', Date.now(), 10), ['q2']);
+  t.same(await store.due('a.test', Date.now(), 10), ['q1b', 'q2']);
   finish(unknownUser);
   await settler.idle();
   t.match((await store.entry('q2'))?.recipients, [{ state: 'failed' }]);
