@@ -8,16 +8,9 @@
 //   a lease, the client hears 250, and the attempt's result is entered when it comes.
 // - With one destination and several recipients, some may be delivered while the others can neither be delivered nor
 //   stored. Then the client hears 4xx: the delivered ones may get it again, nothing is lost.
-//
-// A `unit` is what one reply speaks for: the whole message, or with LMTP and PRDR one recipient of the client. Of a unit
-// all of whose recipients failed nothing is kept and the client hears that 5xx; so no bounce arises.
 import type { Logger } from 'pino';
 import type { Clock } from '../lib/clock.ts';
-import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
-import type { Message } from '../mail/message.ts';
 import type { Reply } from '../mail/reply.ts';
-import type { TraceRecipient } from '../mail/trace.ts';
-import { StateError } from '../state/state.ts';
 import { attempt } from './attempt.ts';
 import type { DestinationHealth } from './destination-health.ts';
 import {
@@ -29,36 +22,20 @@ import {
   type QueuedRecipient,
   type QueuePolicy,
 } from './entry.ts';
+import {
+  accepted,
+  judge,
+  type Leg,
+  localProblem,
+  refusal,
+  type Settlement,
+  type SettleRequest,
+  settlement,
+  storageReply,
+  unitsOf,
+} from './judge.ts';
 import type { QueueStore } from './store.ts';
-import type { ClientFacts, DeliveryOutcome, Route, RouteLookup } from './transport.ts';
-
-/** The shape of `smtp/ports.ts`; structural typing connects the two. */
-export interface SettleRequest {
-  readonly id: string;
-  readonly receivedAt: number;
-  readonly envelope: Envelope;
-  readonly deliverable: {
-    readonly kind: 'deliver' | 'quarantine';
-    readonly message: Message;
-    readonly sender: ReversePath;
-    readonly recipients: readonly Recipient[];
-    readonly originals: ReadonlyMap<string, string>;
-    readonly why?: string;
-    readonly plugin?: string;
-  };
-  readonly signal: AbortSignal;
-  /** The client hears `perRecipient` (LMTP, PRDR), so a failed recipient needs no bounce. */
-  readonly perRecipientReplies?: boolean;
-  /** The chain marked the sender as forged: no report is ever sent to it. */
-  readonly forged?: boolean;
-  readonly client?: ClientFacts;
-}
-
-export interface Settlement {
-  readonly reply: Reply;
-  readonly perRecipient: readonly Reply[];
-  readonly recipients: readonly TraceRecipient[];
-}
+import type { RouteLookup } from './transport.ts';
 
 /** Takes a message out of the way, durable when it resolves. Without one, quarantined mail is held in the queue. */
 export type Quarantine = (request: SettleRequest) => Promise<void>;
@@ -88,32 +65,7 @@ export interface Settler {
   idle(): Promise<void>;
 }
 
-/** A recipient on its way through `settle`. */
-interface Leg {
-  readonly index: number;
-  readonly recipient: Recipient;
-  /** Position in the client's envelope; -1 where a plugin added it. */
-  readonly unit: number;
-  readonly destination: string;
-  readonly route?: Route;
-  /** Absent while only the queue knows. */
-  outcome?: DeliveryOutcome;
-}
-
-const accepted = (id: string): Reply<2> => ({ code: 250, enhanced: '2.0.0', text: `Accepted as ${id}` });
-const localProblem: Reply<4> = { code: 451, enhanced: '4.3.0', text: 'Temporary failure, try again later' };
-const diskFull: Reply<4> = { code: 452, enhanced: '4.3.1', text: 'Insufficient system storage, try again later' };
 const defaultAttemptLimitMs = 15 * 60_000;
-
-/** RFC 5321 §4.2.3: 452 where storage is short. */
-function isDiskFull(error: unknown): boolean {
-  for (let at: unknown = error; at instanceof Error; at = at.cause) {
-    if (at instanceof StateError && at.code === 'full') return true;
-    const { code } = at as NodeJS.ErrnoException;
-    if (code === 'ENOSPC' || code === 'EDQUOT') return true;
-  }
-  return false;
-}
 
 export function createSettler(parts: SettleParts): Settler {
   const { store, routes, health, policy, clock, log, instance } = parts;
@@ -219,50 +171,10 @@ export function createSettler(parts: SettleParts): Settler {
     return pendingRecipient(message, leg.index, original === undefined ? from : { ...from, original }, policy);
   };
 
-  /** What the client hears for a unit, and which of its legs stay with us. */
-  function judge(request: SettleRequest, legs: readonly Leg[]): { readonly reply: Reply; readonly keep: boolean } {
-    // Recipients that a plugin added have nobody who hears a reply.
-    if (request.perRecipientReplies && legs.every(leg => leg.unit < 0))
-      return { reply: accepted(request.id), keep: true };
-    const failures = legs.flatMap(leg => (leg.outcome?.kind === 'failed' ? [leg.outcome] : []));
-    if (legs.length > 0 && failures.length === legs.length)
-      return { reply: failures[0]?.reply ?? localProblem, keep: false };
-    // A recipient's own 4xx is for the client to retry, which spares a later bounce; a person at a mail program cannot.
-    const deferral = legs.find(leg => leg.outcome?.kind === 'deferred')?.outcome;
-    const clientRetries = request.client?.identity === undefined;
-    const none = legs.every(
-      ({ outcome }) => outcome?.kind === 'failed' || (outcome?.kind === 'deferred' && !outcome.destination),
-    );
-    if (none && clientRetries && deferral?.kind === 'deferred') return { reply: deferral.reply, keep: false };
-    return { reply: accepted(request.id), keep: true };
-  }
-
-  const unitsOf = (request: SettleRequest, legs: readonly Leg[]): readonly (readonly Leg[])[] => {
-    if (!request.perRecipientReplies) return [legs];
-    const units = request.envelope.recipients.map((_, unit) => legs.filter(leg => leg.unit === unit));
-    return [...units, legs.filter(leg => leg.unit < 0)];
-  };
-
   /** State of a leg after its outcome; undefined when nothing is left to do for it. */
   function afterwards(message: QueuedMessage, entry: QueuedRecipient, leg: Leg): QueuedRecipient | undefined {
     if (!leg.outcome) return entry;
     return afterOutcome(message, entry, leg.outcome, { now: clock.now(), policy, random });
-  }
-
-  function settlement(request: SettleRequest, legs: readonly Leg[], replies: ReadonlyMap<Leg, Reply>): Settlement {
-    const ok = accepted(request.id);
-    const perRecipient = request.envelope.recipients.map((_, unit) => {
-      const own = legs.filter(leg => leg.unit === unit).map(leg => replies.get(leg) ?? ok);
-      return own.find(reply => reply.code < 300) ?? own.find(reply => reply.code < 500) ?? own[0] ?? ok;
-    });
-    const all = legs.map(leg => replies.get(leg) ?? ok);
-    const worst = all.find(reply => reply.code >= 400 && reply.code < 500) ?? all.find(reply => reply.code >= 500);
-    const refused = all.length > 0 && all.every(reply => reply.code >= 400);
-    return {
-      reply: request.perRecipientReplies ? (refused ? (worst ?? ok) : ok) : (worst ?? ok),
-      perRecipient,
-      recipients: legs.map(leg => traceOf(leg, replies.get(leg) ?? ok)),
-    };
   }
 
   /** A message whose single destination is tried before anything is stored. */
@@ -304,7 +216,7 @@ export function createSettler(parts: SettleParts): Settler {
       parts.wake?.(legs.map(leg => leg.destination));
     } catch (error) {
       log.error({ err: error, id: request.id }, 'queue-add');
-      const refusal = isDiskFull(error) ? diskFull : localProblem;
+      const refusal = storageReply(error);
       // Only a success report is lost where nothing but that was to be stored.
       for (const unit of unitsOf(request, legs))
         if (unit.some(leg => storing.includes(leg))) for (const leg of unit) replies.set(leg, refusal);
@@ -337,7 +249,7 @@ export function createSettler(parts: SettleParts): Settler {
       // The attempt may still succeed; waiting for it is the honest way, for nothing is stored.
       log.error({ err: error, id: request.id }, 'queue-add');
       await rest;
-      return concludeUnstored(request, legs, isDiskFull(error) ? diskFull : localProblem);
+      return concludeUnstored(request, legs, storageReply(error));
     }
     return finishLater(request, message, legs, entries, rest);
   }
@@ -484,34 +396,11 @@ export function createSettler(parts: SettleParts): Settler {
         return await settleNow(request);
       } catch (error) {
         log.error({ err: error, id: request.id }, 'settle');
-        return refusal(request, isDiskFull(error) ? diskFull : localProblem, 'cannot be stored');
+        return refusal(request, storageReply(error), 'cannot be stored');
       }
     },
     async idle() {
       while (running.size > 0) await Promise.allSettled([...running]);
     },
   };
-}
-
-function refusal(request: SettleRequest, reply: Reply<4>, detail: string): Settlement {
-  return {
-    reply,
-    perRecipient: request.envelope.recipients.map(() => reply),
-    recipients: request.deliverable.recipients.map(each => ({
-      address: each.address.text,
-      outcome: 'deferred',
-      detail,
-    })),
-  };
-}
-
-function traceOf(leg: Leg, reply: Reply): TraceRecipient {
-  const address = leg.recipient.address.text;
-  const { outcome } = leg;
-  if (outcome?.kind === 'delivered')
-    return { address, outcome: outcome.relayed ? 'relayed' : 'delivered', detail: outcome.detail };
-  if (outcome?.kind === 'failed')
-    return { address, outcome: reply.code < 400 ? 'bounced' : 'rejected', detail: outcome.why };
-  const detail = outcome?.kind === 'deferred' ? outcome.why : leg.destination;
-  return { address, outcome: reply.code < 400 ? 'queued' : 'deferred', detail };
 }

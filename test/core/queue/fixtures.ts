@@ -11,7 +11,7 @@ import type { Rope } from '../../../core/mail/rope.ts';
 import { ropeBytes } from '../../../core/mail/rope.ts';
 import { defaultBackoff } from '../../../core/queue/backoff.ts';
 import type { QueuePolicy } from '../../../core/queue/entry.ts';
-import type { SettleRequest } from '../../../core/queue/settle.ts';
+import type { SettleRequest } from '../../../core/queue/judge.ts';
 import type { DeliveryJob, DeliveryOutcome, RouteLookup, Transport } from '../../../core/queue/transport.ts';
 
 export const policy: QueuePolicy = { ...defaultBackoff, lifetimeMs: 5 * 86_400_000, delayWarningMs: 4 * 3_600_000 };

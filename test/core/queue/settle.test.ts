@@ -109,6 +109,11 @@ t.test('LMTP and PRDR: each recipient hears its own end, nobody gets a bounce fo
   );
   t.equal(result.reply.code, 250);
   t.equal(await store.entry('q1'), undefined);
+  const twice = await settler.settle(request('q2', ['none@a.test', 'none@a.test'], { perRecipientReplies: true }));
+  t.same(
+    twice.perRecipient.map(reply => reply.code),
+    [550, 550],
+  );
 });
 
 t.test('aliases: the reply speaks for the name that the client gave', async t => {
