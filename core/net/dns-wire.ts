@@ -9,7 +9,7 @@ export type RecordType = keyof DnsRecords;
 /** What a response says; `records` are those at the end of the CNAME chain, in the order of the response. */
 export type WireAnswer =
   | { readonly kind: 'found'; readonly records: readonly unknown[]; readonly ttl: number; readonly secure: boolean }
-  | { readonly kind: 'none'; readonly ttl: number }
+  | { readonly kind: 'none'; readonly ttl: number; readonly exists?: true }
   | { readonly kind: 'failed'; readonly rcode: string }
   | { readonly kind: 'truncated' };
 
@@ -87,7 +87,7 @@ function collect(query: WireQuery, response: packet.DecodedPacket): WireAnswer {
     records.push(recordOf(answer));
     ttl = Math.min(ttl, (answer as { readonly ttl?: number }).ttl ?? 0);
   }
-  if (records.length === 0) return { kind: 'none', ttl: Math.min(ttl, negativeTtl(response)) };
+  if (records.length === 0) return { kind: 'none', ttl: Math.min(ttl, negativeTtl(response)), exists: true };
   return { kind: 'found', records, ttl, secure: response.flag_ad };
 }
 

@@ -94,8 +94,8 @@ export type DnsAnswer<T> =
       readonly ttl: number /** AD bit of a validating resolver */;
       readonly secure: boolean;
     }
-  /** NXDOMAIN or no data. */
-  | { readonly kind: 'none'; readonly ttl: number }
+  /** NXDOMAIN, or no data of this type under a name that `exists`. */
+  | { readonly kind: 'none'; readonly ttl: number; readonly exists?: true }
   /** SERVFAIL, timeout, refused: nothing is known. */
   | { readonly kind: 'tempfail'; readonly why: string };
 
