@@ -23,6 +23,7 @@ const samples: Readonly<Record<string, Sample>> = {
       },
     },
   },
+  clamav: { engine: 'absent' },
   dnsbl: {
     options: {
       lists: [{ zone: 'bl.test' }, { zone: 'white.test', kind: 'allow' }, { zone: 'dom.test', kind: 'domain' }],
@@ -41,7 +42,11 @@ function optionsTable(tested: Plugin<unknown>): string {
 
 function updateReadme(file: string, table: string): void {
   const text = readFileSync(file, 'utf8');
-  writeFileSync(file, text.replace(/\| option \|(?:.*\n)*?(?=\n)/, `${table}\n`));
+  const there = /\| option \|(?:.*\n)*?(?=\n|$)/;
+  writeFileSync(
+    file,
+    there.test(text) ? text.replace(there, () => `${table}\n`) : `${text.trimEnd()}\n\n## Options\n\n${table}\n`,
+  );
 }
 
 for (const [name, tested] of Object.entries(plugins))
