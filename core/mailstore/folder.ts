@@ -11,7 +11,7 @@ import { applyToRecords, createRecordMaker } from './record-view.ts';
 import type { StoreParts } from './store-parts.ts';
 import { createTurns } from './turns.ts';
 import type { FileRow, FolderState, UserIndex } from './user-index.ts';
-import { isIndexDamage } from './user-index.ts';
+import { isIndexDamage, isIndexUnwritable } from './user-index.ts';
 
 /** What happened to one message: new (no `before`), gone (no `after`), or changed. */
 export interface RowChange {
@@ -56,10 +56,19 @@ export class Folder {
   #maker = createRecordMaker([]);
   /** The records are of another index or of other keywords than now: read them again. */
   #stale = false;
+  #shown: readonly MessageRecord[] | undefined;
+  readonly #sync: (folder: Folder) => Promise<void>;
   readonly #listeners = new Set<() => void>();
   #told = true;
 
-  constructor(parts: StoreParts, index: UserIndex, root: string, name: string, directory: string) {
+  constructor(
+    parts: StoreParts,
+    index: UserIndex,
+    place: { readonly root: string; readonly name: string; readonly directory: string },
+    sync: (folder: Folder) => Promise<void>,
+  ) {
+    const { root, name, directory } = place;
+    this.#sync = sync;
     this.parts = parts;
     this.index = index;
     this.name = name;
@@ -72,45 +81,58 @@ export class Folder {
     return this.#state;
   }
   get records(): readonly MessageRecord[] {
-    return this.#records ?? [];
+    return this.#records ?? this.#shown ?? [];
   }
   get watched(): boolean {
     return this.#listeners.size > 0;
   }
 
   /**
-   * Runs `work` alone, on a state that agrees with the index. A damaged index is thrown away; what `work` had not
-   * finished then fails as `unavailable`, and the next call begins with an index rebuilt from the Maildir.
+   * Runs `work` alone, on a state that agrees with the index. An index that fails is replaced: a damaged one by an empty
+   * one, one that cannot be written by one in memory. Work that may be done twice (`again`) is then begun anew; other
+   * work fails as `unavailable`, and the next call finds an index rebuilt from the Maildir.
    */
-  async alone<T>(work: () => Promise<T>): Promise<T> {
+  async alone<T>(work: () => Promise<T>, again = false): Promise<T> {
     return this.inTurn(async () => {
       if (this.deleted) throw new MailboxError('nonexistent', `Mailbox "${this.name}" was deleted`);
       try {
-        await this.#catchUp();
-        return await work();
+        return await this.#attempt(work);
       } catch (error) {
-        if (!isIndexDamage(error)) throw error;
-        this.#dropIndex();
-        throw new MailboxError('unavailable', `Index of mailbox "${this.name}" was damaged`, { cause: error });
+        if (!this.#replaceIndex(error)) throw asMailboxError(this.name, error);
+        if (again) return this.#attempt(work);
+        throw new MailboxError('unavailable', `Index of mailbox "${this.name}" failed`, { cause: error });
       }
     });
   }
 
-  async #catchUp(): Promise<void> {
+  async #attempt<T>(work: () => Promise<T>): Promise<T> {
     try {
       this.refresh();
     } catch (error) {
-      if (!isIndexDamage(error)) throw error;
-      this.#dropIndex();
+      if (!this.#replaceIndex(error)) throw error;
       this.refresh();
     }
-    if (this.#stale && this.#records) await this.#load();
+    if (this.#stale) await this.#rebuild();
+    return work();
   }
 
-  #dropIndex(): void {
-    this.index.discard();
+  #replaceIndex(error: unknown): boolean {
+    if (isIndexDamage(error)) this.index.discard();
+    else if (isIndexUnwritable(error)) this.index.goVolatile();
+    else return false;
     this.#state = undefined;
     this.#stale = true;
+    return true;
+  }
+
+  /** The index is another than the records came from. Sessions keep seeing the old records until the new ones are whole. */
+  async #rebuild(): Promise<void> {
+    this.#shown ??= this.#records;
+    this.#records = undefined;
+    await this.#sync(this);
+    if (this.#shown) await this.#load();
+    this.#stale = false;
+    this.#shown = undefined;
   }
 
   /** The row of a message, outside `alone`; undefined also where the index cannot say just now. */
@@ -118,7 +140,7 @@ export class Folder {
     try {
       return this.index.row(this.state.id, uid);
     } catch (error) {
-      if (isIndexDamage(error)) return undefined;
+      if (isIndexDamage(error) || isIndexUnwritable(error)) return undefined;
       throw error;
     }
   }
@@ -144,7 +166,6 @@ export class Folder {
       await pause();
     }
     this.#records = records;
-    this.#stale = false;
     this.refresh();
   }
 
@@ -332,6 +353,12 @@ export class Folder {
     this.deleted = true;
     this.#tell();
   }
+}
+
+/** What the file system says is of no use to a client, and may pass; a mistake of ours stays what it is. */
+function asMailboxError(name: string, error: unknown): unknown {
+  if (error instanceof MailboxError || !(error instanceof Error) || !('syscall' in error)) return error;
+  return new MailboxError('unavailable', `Mailbox "${name}" failed: ${error.message}`, { cause: error });
 }
 
 function addCounts(state: FolderState, changes: readonly RowChange[]): FolderState {

@@ -67,7 +67,7 @@ export class OpenMailbox implements Mailbox {
   }
 
   sync(): Promise<void> {
-    return this.#folder.alone(() => syncFolder(this.#folder, this.#folder.writers > 0));
+    return this.#folder.alone(() => syncFolder(this.#folder, this.#folder.writers > 0), true);
   }
 
   changesSince(modseq: number): Changes {

@@ -6,6 +6,7 @@
 import { rmSync } from 'node:fs';
 import type { Database, PreparedStatement } from '../state/sqlite-driver.ts';
 import { openDatabase } from '../state/sqlite-driver.ts';
+import { hasCode } from './disk.ts';
 
 /** What the index knows of a mailbox as a whole. Stamps tell whether the disk changed since. */
 export interface FolderState {
@@ -128,6 +129,19 @@ export function isIndexDamage(error: unknown): boolean {
   return /malformed|not a database|no such (table|column)/i.test(error.message);
 }
 
+/** SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN: the disk is full or refuses. */
+const unwritableCodes = new Set([8, 10, 13, 14]);
+
+export function isIndexUnwritable(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = (error as { readonly errcode?: unknown }).errcode;
+  return typeof code === 'number' && unwritableCodes.has(code & 0xff) && code !== shortRead;
+}
+
+/** The same from the call that makes the file. */
+const cannotMake = (error: unknown): boolean =>
+  hasCode(error, 'EACCES', 'EDQUOT', 'EIO', 'EISDIR', 'ENOSPC', 'EPERM', 'EROFS');
+
 /** Keeps few databases open at a time, however many users there are: each costs three descriptors. */
 export interface IndexPool {
   opened(index: UserIndex): void;
@@ -152,6 +166,7 @@ export class UserIndex {
   readonly #file: string;
   readonly #pool: IndexPool;
   #database: Database | undefined;
+  #volatile = false;
   readonly #statements = new Map<string, PreparedStatement>();
 
   constructor(file: string, pool: IndexPool) {
@@ -164,8 +179,9 @@ export class UserIndex {
     try {
       this.#database = this.#openOnce();
     } catch (error) {
-      if (!isIndexDamage(error)) throw error;
-      this.discard();
+      if (isIndexDamage(error)) this.discard();
+      else if (isIndexUnwritable(error) || cannotMake(error)) this.#volatile = true;
+      else throw error;
       this.#database = this.#openOnce();
     }
     this.#pool.opened(this);
@@ -173,7 +189,7 @@ export class UserIndex {
   }
 
   #openOnce(): Database {
-    const database = openDatabase(this.#file, { synchronous: 'normal' });
+    const database = openDatabase(this.#volatile ? ':memory:' : this.#file, { synchronous: 'normal' });
     try {
       database.exec('PRAGMA cache_size = -1024');
       const version = (): unknown => database.prepare('PRAGMA user_version').get()?.['user_version'];
@@ -196,9 +212,16 @@ export class UserIndex {
     for (const suffix of ['', '-wal', '-shm']) rmSync(this.#file + suffix, { force: true });
   }
 
+  /** Goes on in memory, where the disk cannot be written: mail can still be read. Until `close`, then the disk is tried again. */
+  goVolatile(): void {
+    this.close();
+    this.#volatile = true;
+  }
+
   /** Frees the handles; the next call opens again. */
   close(): void {
     this.#statements.clear();
+    this.#volatile = false;
     const database = this.#database;
     this.#database = undefined;
     this.#pool.closed(this);

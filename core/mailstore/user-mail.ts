@@ -21,6 +21,8 @@ import { watchFolder } from './watch-folder.ts';
 
 /** Files that our locks are links to; the rest of the name is unique. */
 export const tokenPrefix = 'postern-lock.';
+const sweepEveryMs = 24 * 60 * 60 * 1000;
+const abandonedMs = 36 * 60 * 60 * 1000;
 const leftoverMs = 24 * 60 * 60 * 1000;
 const deletedPrefix = 'postern-deleted.';
 
@@ -51,6 +53,7 @@ export class MaildirUser {
   readonly #parts: StoreParts;
   readonly #index: UserIndex;
   readonly #held = new Map<string, Held>();
+  readonly #swept = new Map<string, number>();
   /** Changes of the tree, one at a time. */
   readonly #turns = createTurns();
 
@@ -71,7 +74,12 @@ export class MaildirUser {
     if (known) return known;
     if (directory === '') makeFolder(this.#parts, this.root, true);
     else if (!this.#exists(directory)) throw new MailboxError('nonexistent', `Mailbox "${name}" does not exist`);
-    const folder = new Folder(this.#parts, this.#index, this.root, canonicalName(name), directory);
+    const folder = new Folder(
+      this.#parts,
+      this.#index,
+      { root: this.root, name: canonicalName(name), directory },
+      one => syncFolder(one, one.writers > 0),
+    );
     const tmp = (): string => path.join(folder.path, 'tmp');
     const files = createMessageFiles(this.#parts.disk, tmp, this.#parts.newName);
     const structures = createStructureCache(this.#index, () => folder.state);
@@ -100,7 +108,8 @@ export class MaildirUser {
       await folder.alone(async () => {
         await syncFolder(folder, folder.writers > 0);
         await folder.load();
-      });
+        await this.#sweepTmp(folder.directory);
+      }, true);
     } catch (error) {
       folder.readers--;
       if (!readOnly) folder.writers--;
@@ -143,7 +152,7 @@ export class MaildirUser {
     const run = async (): Promise<void> => {
       while (held.again && held.folder.watched) {
         held.again = false;
-        await held.folder.alone(() => syncFolder(held.folder, held.folder.writers > 0));
+        await held.folder.alone(() => syncFolder(held.folder, held.folder.writers > 0), true);
       }
     };
     // A failure shows again, with a caller to tell, at the next sync of a session.
@@ -172,6 +181,19 @@ export class MaildirUser {
       subscribed: subscribed.has(name),
       specialUse: uses.get(directoryOf(name)) ?? [],
     }));
+  }
+
+  /** What was being written when a process was killed, a day and a half later as Maildir asks; looked for once a day. */
+  async #sweepTmp(directory: string): Promise<void> {
+    const { disk, clock } = this.#parts;
+    if (clock.now() - (this.#swept.get(directory) ?? 0) < sweepEveryMs) return;
+    this.#swept.set(directory, clock.now());
+    const tmp = path.join(this.root, directory, 'tmp');
+    for (const name of await disk.list(tmp)) {
+      const stat = disk.stat(path.join(tmp, name));
+      if (stat && !stat.isDirectory && clock.now() - stat.mtimeMs > abandonedMs)
+        removeQuietly(disk, path.join(tmp, name));
+    }
   }
 
   /** Takes away what a process that was killed has left. A folder being deleted just now may lose the race; no harm. */
@@ -343,7 +365,7 @@ export class MaildirUser {
           highestModseq: state.highestModseq,
           size: state.bytes,
         };
-      });
+      }, true);
     } finally {
       folder.readers--;
       this.#letGo(held);
