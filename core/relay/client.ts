@@ -65,8 +65,10 @@ const isLoopback = (address: string): boolean =>
   address.startsWith('/') || address.startsWith('127.') || address === '::1';
 
 export async function openSession(options: ConnectOptions): Promise<SmtpSession> {
+  // A socket of the file system is as private as its folder, and has no name for SNI.
+  const needless = options.address.startsWith('/') && options.policy.kind === 'opportunistic';
   try {
-    return await open(options, options.policy.kind === 'none');
+    return await open(options, needless || options.policy.kind === 'none');
   } catch (error) {
     // RFC 7435: opportunistic means in clear rather than not at all.
     const retry = options.policy.kind === 'opportunistic' && error instanceof ConnectError && error.phase === 'tls';

@@ -81,7 +81,7 @@ t.test('TLS that fails: in clear where that is allowed, not at all otherwise', a
 });
 
 t.test('LMTP over a socket of the file system', async t => {
-  const peer = await startPeer(t);
+  const peer = await startPeer(t, { extensions: ['PIPELINING', 'STARTTLS'] });
   const socket = path.join(t.testdir(), 'lmtp');
   const bridge = net.createServer(inner => {
     const outer = net.connect(peer.port, '127.0.0.1');
