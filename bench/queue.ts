@@ -98,7 +98,7 @@ async function run(folder: string, live: number, dead: number, count: number): P
     policy,
     clock: systemClock,
     log,
-    onAttempt: destination => {
+    onAttempt: ({ destination }) => {
       first ||= performance.now() - began;
       if (destination === 'live.test') left -= 1;
       if (left === 0) finish();

@@ -15,7 +15,7 @@ import { createMailboxLookup } from './compose/mailbox-lookup.ts';
 import { createPluginHost } from './compose/plugin-host.ts';
 import { createRelayRoutes, ownAddress } from './compose/relay-routes.ts';
 import { createRouteLookup } from './compose/routes.ts';
-import { dataFolder, openAccountsOn, openTraces } from './compose/stores.ts';
+import { dataFolder, openAccountsOn, openTraces, queuePolicy } from './compose/stores.ts';
 import { createSubmitter } from './compose/submitter.ts';
 import { readChain } from './config/chain-entry.ts';
 import { ConfigError, type ConfigProblem, type LoadedConfig, loadConfig } from './config/load.ts';
@@ -35,11 +35,10 @@ import type { Chain } from './pipeline/chain.ts';
 import { ChainError, loadChain, validateChain } from './pipeline/load-chain.ts';
 import type { ChainEntry } from './pipeline/loaded-entry.ts';
 import { resolvePlugin } from './pipeline/resolve-plugin.ts';
-import { defaultBackoff } from './queue/backoff.ts';
+import { createQueueAdmin, type QueueAdmin } from './queue/admin.ts';
 import { createDestinationHealth } from './queue/destination-health.ts';
-import type { QueuePolicy } from './queue/entry.ts';
 import { createReporter } from './queue/report.ts';
-import { createScheduler } from './queue/scheduler.ts';
+import { createScheduler, type QueueAttempt } from './queue/scheduler.ts';
 import { createSettler } from './queue/settle.ts';
 import { openQueueStore } from './queue/store.ts';
 import type { RouteLookup } from './queue/transport.ts';
@@ -47,7 +46,6 @@ import { createMtaSts, stsMigrations } from './relay/mta-sts.ts';
 import { routeVia } from './relay/route-via.ts';
 import { createRelay } from './relay/smtp-transport.ts';
 import { openSqliteState } from './state/sqlite.ts';
-import type { State } from './state/state.ts';
 import type { TraceStore } from './state/trace-store.ts';
 
 export interface GatewayDeps {
@@ -71,7 +69,7 @@ export interface GatewayStatus {
   readonly certificate: string;
   readonly listeners: readonly (ListenerAddress & { readonly sessions: number })[];
   /** Recipients in the queue. */
-  readonly queue: { readonly pending: number; readonly held: number };
+  readonly queue: Awaited<ReturnType<QueueAdmin['counts']>>;
   readonly chain: ReturnType<Chain['describe']>;
   readonly plugins: Awaited<ReturnType<Chain['status']>>;
 }
@@ -121,6 +119,17 @@ export async function checkConfig(
   return { problems: [...problems, ...invalid], entries: entries.map(entry => entry.name) };
 }
 
+/** What the queue does with a message belongs to its trace as much as what happened before the reply. */
+function appendAttempt(traces: TraceStore, { id, destination, recipients, outcomes }: QueueAttempt, at: number): void {
+  recipients.forEach(({ address }, index) => {
+    const outcome = outcomes[index];
+    if (!outcome) return;
+    const name = outcome.kind === 'delivered' && outcome.relayed ? 'relayed' : outcome.kind;
+    const detail = outcome.kind === 'delivered' ? outcome.detail : outcome.why;
+    traces.append(id, { at, address: address.text, outcome: name, detail: `${destination}: ${detail}` });
+  });
+}
+
 function postmasterOf(config: LoadedConfig): Address | undefined {
   const { postmaster } = config.options.queue;
   if (postmaster === undefined) return undefined;
@@ -131,12 +140,6 @@ function postmasterOf(config: LoadedConfig): Address | undefined {
 
 const describeCertificate = (certificate: CertificateInfo): string =>
   `${certificate.names[0] ?? '?'}${certificate.selfSigned ? ' (self-signed)' : ''}, until ${new Date(certificate.notAfter).toISOString().slice(0, 10)}`;
-
-async function queueCounts(state: State): Promise<GatewayStatus['queue']> {
-  const rows = await state.query('SELECT state, count(*) AS n FROM queue_recipient GROUP BY state');
-  const count = (name: string): number => Number(rows.find(row => row['state'] === name)?.['n'] ?? 0);
-  return { pending: count('pending'), held: count('held') };
-}
 
 /** What one configuration gives; replaced as a whole by a reload. */
 interface Generation {
@@ -216,15 +219,10 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   });
   stack.add('dns', { close: async () => dns.close() });
   const tls = await openCertificates(deps.config, folder, clock, log);
-  const policy: QueuePolicy = {
-    ...defaultBackoff,
-    lifetimeMs: options.queue.lifetime,
-    delayWarningMs: options.queue.delayWarning,
-    firstRetryMs: options.queue.firstRetry,
-    maxRetryMs: options.queue.maxRetry,
-  };
+  const policy = queuePolicy(deps.config);
   const postmaster = postmasterOf(deps.config);
   const queueStore = await openQueueStore(state, path.join(folder, 'queue'));
+  const queue = createQueueAdmin(queueStore, policy, () => clock.now());
   const health = createDestinationHealth(policy);
 
   await state.migrate('relay-sts', stsMigrations);
@@ -300,6 +298,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     clock,
     log,
     destinationConcurrency: options.queue.concurrency,
+    onAttempt: attempt => appendAttempt(traces, attempt, clock.now()),
   });
   const settler = createSettler({
     store: queueStore,
@@ -331,6 +330,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       trace: traceSink,
       directory: users,
       mail,
+      flushDomain: recipientDomain => queue.requeue({ recipientDomain }),
       tls,
       dns,
       log,
@@ -349,7 +349,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     configFile: current.config.file,
     certificate: tls.certificates().map(describeCertificate).join('; '),
     listeners: listeners.list(),
-    queue: await queueCounts(state),
+    queue: await queue.counts(),
     chain: current.chain.describe(),
     plugins: (await current.chain.status()).filter(plugin => Object.keys(plugin.values).length > 0),
   });

@@ -75,6 +75,7 @@ const run =
   };
 const configCommands = () => import('./cli/config-command.ts');
 const gatewayCommands = () => import('./cli/gateway-commands.ts');
+const queueCommands = () => import('./cli/queue-command.ts');
 const userCommands = () => import('./cli/user-command.ts');
 const sizeOption = (text: string): number => byteSize().parse(text);
 
@@ -119,6 +120,37 @@ config
   .command('reference')
   .description('all keys as Markdown, with --json as JSON Schema')
   .action(run(async () => (await configCommands()).configReference));
+
+const queue = program.command('queue').description('mail that waits: next hop down, remote destination, held');
+queue
+  .command('list')
+  .option('--limit <n>', 'most messages', Number, 100)
+  .description('what waits, oldest first')
+  .action(run(async () => (await queueCommands()).queueList));
+queue
+  .command('show')
+  .argument('<id>')
+  .description('one message and the state of each recipient')
+  .action(run(async () => (await queueCommands()).queueShow));
+const queueChanges = {
+  flush: 'try now',
+  hold: 'neither try nor return until released',
+  release: 'let held mail go on',
+  delete: 'remove; nobody is told',
+  bounce: 'return to the senders',
+} as const;
+for (const [name, description] of Object.entries(queueChanges) as [keyof typeof queueChanges, string][]) {
+  const command = queue
+    .command(name)
+    .argument('[id]')
+    .option('--sender <address>', "envelope sender, '<>' for the null sender")
+    .option('--recipient <address>', 'envelope recipient')
+    .option('--domain <domain>', 'recipient domain')
+    .option('--all', 'everything')
+    .description(description)
+    .action(run(async () => (await queueCommands()).queueChange(name)));
+  if (name === 'bounce') command.option('--note <text>', 'words for the report');
+}
 
 const user = program.command('user').description('mailbox users');
 user

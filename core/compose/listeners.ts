@@ -5,6 +5,7 @@ import type { Logger } from 'pino';
 import type { Directory } from '../accounts/directory.ts';
 import type { GatewayOptions, ListenerOptions } from '../config/gateway-options.ts';
 import { createImapServer } from '../imap/server.ts';
+import { cidrSet } from '../lib/cidr.ts';
 import type { Clock } from '../lib/clock.ts';
 import { randomId } from '../lib/random-id.ts';
 import type { TraceSink } from '../mail/trace.ts';
@@ -14,7 +15,7 @@ import type { Tls } from '../net/tls.ts';
 import type { Chain } from '../pipeline/chain.ts';
 import type { Dns } from '../plugin/contract.ts';
 import { createPop3Server } from '../pop3/server.ts';
-import type { Settle } from '../smtp/ports.ts';
+import type { FlushQueue, Settle } from '../smtp/ports.ts';
 import { createSmtpServer } from '../smtp/server.ts';
 import type { ListenerAddress } from './first-run.ts';
 import { verifiedReverseName } from './reverse-name.ts';
@@ -27,6 +28,8 @@ export interface ListenerParts {
   readonly trace: TraceSink;
   readonly directory: Directory;
   readonly mail: MailStore;
+  /** Makes what waits for a domain due now; resolves to the number of recipients. */
+  readonly flushDomain: (domain: string) => Promise<number>;
   readonly tls: Tls;
   readonly dns: Dns;
   readonly log: Logger;
@@ -67,6 +70,7 @@ function smtpServer(
       lineEnds: listener.lineEnds,
       proxyProtocol: listener.proxyProtocol,
       xclient: listener.xclient,
+      chunking: listener.chunking,
       prdr: listener.prdr,
       lookupReverseName: listener.lookupReverseName,
       maxSize: options.message.maxSize,
@@ -82,6 +86,8 @@ function smtpServer(
         messagesPerSession: limits.messagesPerSession,
         recipients: limits.recipients,
         errors: limits.errors,
+        authFailures: limits.authFailures,
+        minDataRate: limits.minDataRate,
         lineLength: limits.lineLength,
       },
     },
@@ -95,7 +101,22 @@ function smtpServer(
     ids: { session: () => randomId(parts.clock.now()), message: () => randomId(parts.clock.now()) },
     ...(listener.tls === 'none' ? {} : { tls: parts.tls }),
     ...(listener.lookupReverseName ? { reverseName } : {}),
+    ...(listener.etrn.length > 0 ? { flushQueue: flushQueueFor(listener, parts) } : {}),
   });
+}
+
+/** ETRN (RFC 1985) for the clients that the listener names. */
+function flushQueueFor(listener: ListenerOptions, parts: ListenerParts): FlushQueue {
+  const allowed = cidrSet(listener.etrn);
+  return async (domain, client) => {
+    if (!allowed.has(client.remote.address)) return 'not-allowed';
+    try {
+      return (await parts.flushDomain(domain)) > 0 ? 'started' : 'nothing-pending';
+    } catch (error) {
+      parts.log.warn({ err: error, domain }, 'ETRN could not reach the queue');
+      return 'unable';
+    }
+  };
 }
 
 function imapServer(listener: ListenerOptions, options: GatewayOptions, parts: ListenerParts): ProtocolServer {

@@ -7,6 +7,10 @@ import { openPasswords } from '../accounts/passwords.ts';
 import { openUsers, type Users } from '../accounts/users.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import type { Clock } from '../lib/clock.ts';
+import { createQueueAdmin, type QueueAdmin } from '../queue/admin.ts';
+import { defaultBackoff } from '../queue/backoff.ts';
+import type { QueuePolicy } from '../queue/entry.ts';
+import { openQueueStore } from '../queue/store.ts';
 import { openSqliteState } from '../state/sqlite.ts';
 import type { State } from '../state/state.ts';
 import { openTraceStore, type TraceStore } from '../state/trace-store.ts';
@@ -64,5 +68,34 @@ export async function openTraces(config: LoadedConfig, clock: Clock, log: Logger
       await store.close();
       await state.close();
     },
+  };
+}
+
+/** The queue alone, for `postern queue`; a running gateway notices changes at its next look. */
+export async function openQueueAlone(
+  config: LoadedConfig,
+  clock: Clock,
+  log: Logger,
+): Promise<{ readonly queue: QueueAdmin; close(): Promise<void> }> {
+  const folder = dataFolder(config);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const stack = new CloseStack(log);
+  try {
+    const state = stack.add('state', await openSqliteState(path.join(folder, config.options.stores.state)));
+    const store = await openQueueStore(state, path.join(folder, 'queue'));
+    return { queue: createQueueAdmin(store, queuePolicy(config), () => clock.now()), close: () => stack.closeAll() };
+  } catch (error) {
+    await stack.closeAll();
+    throw error;
+  }
+}
+
+export function queuePolicy({ options }: LoadedConfig): QueuePolicy {
+  return {
+    ...defaultBackoff,
+    lifetimeMs: options.queue.lifetime,
+    delayWarningMs: options.queue.delayWarning,
+    firstRetryMs: options.queue.firstRetry,
+    maxRetryMs: options.queue.maxRetry,
   };
 }

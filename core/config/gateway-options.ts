@@ -59,6 +59,10 @@ const limits = z.strictObject({
     .positive()
     .default(20)
     .describe('After so many refused commands the session is closed with 421.'),
+  authFailures: z.number().int().positive().default(3).describe('Failed logins of one connection; then it is closed.'),
+  minDataRate: byteSize()
+    .prefault(100)
+    .describe('Bytes a second that message data must bring on average after the first minute; 0 = any.'),
   lineLength: byteSize()
     .prefault('64KiB')
     .describe(
@@ -105,6 +109,11 @@ const listener = z.strictObject({
     .default([])
     .describe('Networks of load balancers that begin each connection with a PROXY v1 or v2 header.'),
   xclient: z.array(network()).default([]).describe('Networks that may tell the real client by XCLIENT.'),
+  chunking: z.boolean().default(true).describe('Offer CHUNKING (RFC 3030); Microsoft 365 sends so.'),
+  etrn: z
+    .array(network())
+    .default([])
+    .describe('Clients that may start the delivery of a waiting domain by ETRN (RFC 1985).'),
   prdr: z
     .boolean()
     .default(false)

@@ -9,6 +9,7 @@
 //   not tried again in this process.
 import type { Logger } from 'pino';
 import type { Clock } from '../lib/clock.ts';
+import type { Recipient } from '../mail/envelope.ts';
 import { attempt } from './attempt.ts';
 import type { DestinationHealth } from './destination-health.ts';
 import { afterOutcome, jobOf, type QueuedMessage, type QueuedRecipient, type QueuePolicy } from './entry.ts';
@@ -40,8 +41,16 @@ export interface SchedulerParts {
   /** How often to look for work that another process queued. Default 5 s. */
   readonly pollMs?: number;
   readonly random?: () => number;
-  /** Called after each attempt; for metrics and tests. */
-  readonly onAttempt?: (destination: string, id: string, outcomes: readonly DeliveryOutcome[]) => void;
+  /** Called after each attempt: for the trace, metrics and tests. `recipients` and `outcomes` go together. */
+  readonly onAttempt?: (attempt: QueueAttempt) => void;
+}
+
+export interface QueueAttempt {
+  readonly destination: string;
+  /** Queue id. */
+  readonly id: string;
+  readonly recipients: readonly Recipient[];
+  readonly outcomes: readonly DeliveryOutcome[];
 }
 
 export interface Scheduler {
@@ -187,11 +196,11 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
     const route = here[0]?.route;
     const startedAt = clock.now();
     let outcomes: readonly DeliveryOutcome[] = [];
+    const recipients = here.map(each => each.entry.recipient);
     if (route) {
       const controller = new AbortController();
       const cancel = clock.after(attemptLimitMs, () => controller.abort(new Error('Attempt took too long')));
-      const wanted = here.map(each => each.entry.recipient);
-      outcomes = await attempt(route.transport, jobOf(message, wanted), wanted, controller.signal);
+      outcomes = await attempt(route.transport, jobOf(message, recipients), recipients, controller.signal);
       cancel();
       await judge(service, outcomes, startedAt);
       const context = { now: clock.now(), policy, random };
@@ -205,7 +214,7 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
     logAttempt(service.name, message, changes, outcomes);
     if (moved.length > 0) wake(moved);
     if (changes.some(([, after]) => after !== undefined && after.state !== 'pending')) wake();
-    parts.onAttempt?.(service.name, message.id, outcomes);
+    parts.onAttempt?.({ destination: service.name, id: message.id, recipients, outcomes });
   }
 
   /** One line per attempt: what became of each recipient. */
