@@ -167,3 +167,43 @@ t.test('a running gateway: status, trace, reload', async t => {
   t.equal(await gateway.end('SIGTERM'), 0);
   t.equal(path.basename(config), 'postern.yaml');
 });
+
+t.test('the queue: list, show, hold, release, bounce, delete; the trace tells what the queue did', async t => {
+  const folder = t.testdir();
+  const port = await freePort();
+  const deadPort = await freePort();
+  const config = writeConfig(
+    folder,
+    `${yamlOf(port)}relayNetworks: [127.0.0.0/8]\nroutes: [{ domain: '*', hosts: ['127.0.0.1:${deadPort}'], tls: none }]\n`,
+  );
+  const postern = (...args: readonly string[]) => runPostern(['--config', config, '--json', ...args]);
+  const gateway = await startGatewayProcess(config, port);
+  t.teardown(() => gateway.end('SIGKILL'));
+  const client = await SmtpClient.open(port);
+  await client.command('EHLO client.example.net');
+  const reply = await client.send({
+    from: 'ann@example.org',
+    to: ['someone@remote.example'],
+    body: 'Subject: queued\r\n\r\nhello\r\n',
+  });
+  client.close();
+  const id = /([0-9A-Z]{17})\r\n$/.exec(reply)?.[1] ?? '';
+  t.match(reply, /^250 /, 'a next hop that is down means the queue, not a refusal');
+  t.match(JSON.parse((await postern('queue', 'list')).stdout), [
+    { id, recipients: [{ address: 'someone@remote.example', state: 'pending' }] },
+  ]);
+  t.equal((await postern('queue', 'hold', '--domain', 'elsewhere.example')).code, 1, 'nothing of that kind');
+  t.same(JSON.parse((await postern('queue', 'hold', id)).stdout), { recipients: 1 });
+  t.match(JSON.parse((await postern('queue', 'show', id)).stdout), { recipients: [{ state: 'held' }] });
+  t.same(JSON.parse((await postern('queue', 'release', '--sender', 'ann@example.org')).stdout), { recipients: 1 });
+  let told = false;
+  for (let tries = 0; !told && tries < 100; tries++) {
+    const trace = JSON.parse((await postern('trace', id)).stdout || '{}') as { events?: { outcome: string }[] };
+    told = trace.events?.some(event => event.outcome === 'deferred') === true;
+  }
+  t.ok(told, 'an attempt of the queue is in the trace');
+  t.same(JSON.parse((await postern('queue', 'delete', '--all')).stdout), { recipients: 1 });
+  t.same(JSON.parse((await postern('queue', 'list')).stdout), []);
+  t.equal((await postern('queue', 'flush')).code, 64, 'says what to flush');
+  t.equal(await gateway.end('SIGTERM'), 0);
+});
