@@ -199,5 +199,7 @@ export interface Plugin<Options> {
 }
 export type PluginInstance = Partial<Hooks> & {
   close?(): Promise<void> /** Lines for `postern status`. */;
+  /** A person judged this message, which came for `recipient`: teaches the engine behind the plugin. */
+  learn?(message: Message, as: 'spam' | 'ham', recipient: string, signal: AbortSignal): Promise<void>;
   status?(): Promise<Readonly<Record<string, unknown>>>;
 };

@@ -30,4 +30,5 @@ export * from './contract.ts';
 export * from './define.ts';
 export * from './engine-hosts.ts';
 export * from './results.ts';
+export * from './spam-policy.ts';
 export * from './verdicts.ts';

@@ -24,7 +24,7 @@ export async function startFaultServer(t: Teardown, first: Fault): Promise<Fault
   let fault = first;
   let connections = 0;
   const open = new Set<net.Socket>();
-  const server = net.createServer(socket => {
+  const server = net.createServer({ allowHalfOpen: true }, socket => {
     connections++;
     open.add(socket);
     socket.on('error', () => undefined);

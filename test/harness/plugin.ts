@@ -141,7 +141,7 @@ export async function plugin<Options>(
     async rcpt(to) {
       const recipient: Recipient = { address: parseAddress(to) };
       const answer = await answered('rcpt', current().rcpt(envelope(), recipient));
-      if (answer.kind === 'accept' || answer.kind === 'continue') recipients = [...recipients, recipient];
+      if (['accept', 'continue', 'not asked'].includes(answer.kind)) recipients = [...recipients, recipient];
       return answer;
     },
     message: async content => answered('message', current().message(envelope(), testMessage(content))),
