@@ -32,7 +32,7 @@ export async function ensureDemoUsers(
     local =>
       known.find(user => user.name === `${local}@${domain}`) ?? {
         name: `${local}@${domain}`,
-        password: randomBytes(9).toString('base64url'),
+        password: randomBytes(8).toString('hex'),
       },
   );
   if (known.length === 0) await createDurableFiles().write(file, `${JSON.stringify(demo, null, 2)}\n`, { mode: 0o600 });

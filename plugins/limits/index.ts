@@ -97,6 +97,7 @@ export const limits = definePlugin({
           return reject(headerTooBig, `Header section of ${headers.size} bytes, ${headers.count} fields`);
         const hops = countHops(headers);
         if (hops > settings.hops) return reject(loop, `${hops} Received fields`);
+        at.evidence({ size, fields: headers.count, hops });
         const type = headers.get('content-type');
         // What is no multipart has one part; the tree need not be read for that.
         if (!type || !composite.test(type.value)) return pass;

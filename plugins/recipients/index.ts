@@ -8,6 +8,7 @@ import {
   definePlugin,
   type Gate,
   type Host,
+  type InMail,
   pass,
   type Reply,
   reject,
@@ -31,10 +32,13 @@ const unavailable: Reply<4> = {
   text: 'Recipient cannot be verified now, please try again later',
 };
 
-async function lookUp(address: Address, host: Host): Promise<Gate> {
+async function lookUp(at: InMail, address: Address, host: Host): Promise<Gate> {
   // Subaddresses (`bob+lists`) are the directory's business: `recipientDelimiter` of the configuration.
   const found = await host.mailboxes.exists(address.text);
-  if (found.kind === 'found') return accept;
+  if (found.kind === 'found') {
+    at.evidence({ mailbox: 'found' });
+    return accept;
+  }
   if (found.kind === 'unavailable') return defer(unavailable, `Directory: ${found.why}`);
   return reject(unknownUser, `No mailbox '${address.text}'`);
 }
@@ -45,14 +49,14 @@ export const recipients = definePlugin({
   options,
   setup(settings, host) {
     return {
-      rcpt(_at, { address }) {
+      rcpt(at, { address }) {
         const kind = address.domain === '' ? 'local' : host.mailboxes.domainKind(address.domain);
         if (kind === 'foreign') return pass;
         // RFC 5321 §4.5.1: mail for the postmaster is taken in every domain of ours, also without a domain.
         if (address.local.toLowerCase() === 'postmaster') return accept;
         if (address.domain === '') return reject(incomplete, `Local part '${address.local}' without a domain`);
         if (kind === 'relay' && settings.relayDomains === 'accept') return accept;
-        return lookUp(address, host);
+        return lookUp(at, address, host);
       },
     };
   },

@@ -86,6 +86,7 @@ function createPolicy(settings: Options, host: Host) {
     if (!by && settings.routedLocalParts === 'refuse' && asksForHop(to))
       return reject(relayDenied, `Local part '${to.local}' asks for another hop`);
     // Whether it exists is the business of `aliases` and `recipients`.
+    at.evidence({ domain: to.domain, kind: host.mailboxes.domainKind(to.domain) });
     return pass;
   }
 
