@@ -15,6 +15,7 @@ import { createMailboxLookup } from './compose/mailbox-lookup.ts';
 import { createPluginHost } from './compose/plugin-host.ts';
 import { createRelayRoutes, ownAddress } from './compose/relay-routes.ts';
 import { createRouteLookup } from './compose/routes.ts';
+import { openScripts, ruleRegistry } from './compose/sieve-scripts.ts';
 import { dataFolder, openAccountsOn, openTraces, queuePolicy } from './compose/stores.ts';
 import { createSubmitter } from './compose/submitter.ts';
 import { readChain } from './config/chain-entry.ts';
@@ -204,6 +205,8 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   const traces = stack.add('traces', await openTraces(deps.config, clock, log));
   const { users } = stack.add('accounts', await openAccountsOn(state, clock, log));
   const demoUsers = await ensureDemoUsers(deps.config, folder, users);
+  const sieveRegistry = ruleRegistry();
+  const scripts = await openScripts(state, clock, sieveRegistry);
   const mail = stack.add(
     'mail store',
     createMaildirStore({
@@ -331,6 +334,8 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       directory: users,
       mail,
       flushDomain: recipientDomain => queue.requeue({ recipientDomain }),
+      scripts,
+      sieveRegistry,
       tls,
       dns,
       log,

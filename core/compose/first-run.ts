@@ -64,6 +64,7 @@ export function demoLines(
   const submissions = find('submission', 'implicit');
   const imaps = find('imap', 'implicit');
   const imap = find('imap', 'starttls');
+  const sieve = find('managesieve', 'starttls');
   const pop3s = find('pop3', 'implicit');
   const lines: string[] = ['Send:'];
   if (smtp)
@@ -92,6 +93,10 @@ export function demoLines(
   ];
   lines.push(
     `  Thunderbird: ${account.join(', ')}, normal password, user name ${bob.name}, password ${bob.password}`,
+    ...(sieve ? [`Sort (ManageSieve ${sieve.address}:${sieve.port}, same password):`] : []),
+    ...(sieve
+      ? [`  sieve-connect --server ${sieve.address} --port ${sieve.port} --user ${bob.name} --notlsverify --list`]
+      : []),
     'See why:',
     `  ${demoCommand} trace ID`,
   );

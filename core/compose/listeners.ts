@@ -10,11 +10,15 @@ import type { Clock } from '../lib/clock.ts';
 import { randomId } from '../lib/random-id.ts';
 import type { TraceSink } from '../mail/trace.ts';
 import type { MailStore } from '../mailstore/mailbox.ts';
+import { createManageSieveServer } from '../managesieve/server.ts';
 import type { ConnectionLimitOptions } from '../net/connection-limits.ts';
 import type { Tls } from '../net/tls.ts';
 import type { Chain } from '../pipeline/chain.ts';
 import type { Dns } from '../plugin/contract.ts';
 import { createPop3Server } from '../pop3/server.ts';
+import type { Registry } from '../sieve/contract.ts';
+import type { SieveScripts } from '../sieve/script-store.ts';
+import { defaultSettings } from '../sieve/settings.ts';
 import type { FlushQueue, Settle } from '../smtp/ports.ts';
 import { createSmtpServer } from '../smtp/server.ts';
 import type { ListenerAddress } from './first-run.ts';
@@ -30,6 +34,8 @@ export interface ListenerParts {
   readonly mail: MailStore;
   /** Makes what waits for a domain due now; resolves to the number of recipients. */
   readonly flushDomain: (domain: string) => Promise<number>;
+  readonly scripts: SieveScripts;
+  readonly sieveRegistry: Registry;
   readonly tls: Tls;
   readonly dns: Dns;
   readonly log: Logger;
@@ -163,6 +169,27 @@ function pop3Server(listener: ListenerOptions, parts: ListenerParts): ProtocolSe
   });
 }
 
+function manageSieveServer(listener: ListenerOptions, parts: ListenerParts): ProtocolServer {
+  return createManageSieveServer({
+    listener: {
+      name: listener.name,
+      target: targetOf(listener),
+      tls: listener.tls,
+      allowPlaintextAuth: listener.allowPlaintextAuth,
+      proxyProtocol: listener.proxyProtocol,
+      connections: connectionLimitsOf(listener),
+    },
+    directory: parts.directory,
+    scripts: parts.scripts,
+    extensions: parts.sieveRegistry.capabilities,
+    notifyMethods: ['mailto'],
+    maxRedirects: defaultSettings.maxRedirects,
+    log: parts.log,
+    clock: parts.clock,
+    ...(listener.tls === 'none' ? {} : { tls: parts.tls }),
+  });
+}
+
 const connectionLimitsOf = ({ limits }: ListenerOptions): ConnectionLimitOptions => ({
   total: limits.connections,
   perAddress: limits.connectionsPerAddress,
@@ -180,8 +207,8 @@ function createServer(listener: ListenerOptions, options: GatewayOptions, parts:
       return imapServer(listener, options, parts);
     case 'pop3':
       return pop3Server(listener, parts);
-    default:
-      throw new Error(`Role '${role}' is not served yet`);
+    case 'managesieve':
+      return manageSieveServer(listener, parts);
   }
 }
 

@@ -26,7 +26,8 @@ export const allListeners = `
   - { name: imap, role: imap, port: 0 }
   - { name: imaps, role: imap, port: 0, tls: implicit }
   - { name: pop3, role: pop3, port: 0 }
-  - { name: pop3s, role: pop3, port: 0, tls: implicit }`;
+  - { name: pop3s, role: pop3, port: 0, tls: implicit }
+  - { name: sieve, role: managesieve, port: 0 }`;
 
 export interface TestGatewayOptions {
   /** A folder that the test owns; a second start in the same one keeps the data. */
