@@ -251,18 +251,24 @@ t.test('a writer is killed at any moment', { timeout: 100_000 }, async t => {
   const promised = new Set<string>();
   const uidOf = new Map<string, number>();
   for (let round = 0; round < 8; round++) {
-    const child = fork(path.join(root, 'build/test/core/mailstore/busy-writer.js'), [base, String(round)], {
-      execArgv: [],
-      stdio: 'inherit',
+    // Two processes on one Maildir, killed one after the other.
+    const children = ['a', 'b'].map(name => {
+      const child = fork(path.join(root, 'build/test/core/mailstore/busy-writer.js'), [base, `${round}${name}`], {
+        execArgv: [],
+        stdio: 'inherit',
+      });
+      child.on('message', (message: readonly [string, number]) => {
+        promised.add(message[0]);
+        if (message[1] > 0) uidOf.set(message[0], message[1]);
+      });
+      return child;
     });
-    child.on('message', (message: readonly [string, number]) => {
-      promised.add(message[0]);
-      if (message[1] > 0) uidOf.set(message[0], message[1]);
-    });
-    await once(child, 'message');
-    await new Promise(resolve => setTimeout(resolve, 20 + round * 23));
-    child.kill('SIGKILL');
-    await once(child, 'exit');
+    await Promise.all(children.map(child => once(child, 'message')));
+    for (const child of children) {
+      await new Promise(resolve => setTimeout(resolve, 20 + round * 23));
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
     const store = createMaildirStore({ maildirOf: name => path.join(base, name), host: 'mx.test' });
     const user = await store.user('alice');
     const box = await user.open('INBOX');
@@ -289,5 +295,5 @@ t.test('a writer is killed at any moment', { timeout: 100_000 }, async t => {
     user.release();
     await store.close();
   }
-  t.comment(`${promised.size} messages promised over 8 kills`);
+  t.comment(`${promised.size} messages promised over 16 kills`);
 });
