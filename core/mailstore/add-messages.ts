@@ -8,12 +8,13 @@ import { lookAgain, removeMessages } from './change-messages.ts';
 import { hasCode } from './disk.ts';
 import { removeQuietly } from './durable-disk.ts';
 import { physicalSize, writeTail } from './file-name.ts';
-import type { Folder, StatePatch } from './folder.ts';
+import type { Folder } from './folder.ts';
+import type { FileRow } from './index-schema.ts';
 import { maskOf } from './keyword-file.ts';
 import type { AppendOptions, Uid } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
+import type { StatePatch } from './row-change.ts';
 import { admitFiles, type NewFile, syncFolder } from './sync-folder.ts';
-import type { FileRow } from './user-index.ts';
 import { writeForm } from './write-form.ts';
 
 /**

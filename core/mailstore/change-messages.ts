@@ -2,12 +2,13 @@
 // looks for the new name. Runs inside `folder.alone`.
 import { hasCode } from './disk.ts';
 import { readTail, writeTail } from './file-name.ts';
-import type { Folder, RowChange } from './folder.ts';
+import type { Folder } from './folder.ts';
+import type { FileRow } from './index-schema.ts';
 import { maskOf } from './keyword-file.ts';
 import type { FlagChange, Uid } from './mailbox.ts';
 import { flagBits } from './mailbox.ts';
+import type { RowChange } from './row-change.ts';
 import { syncFolder } from './sync-folder.ts';
-import type { FileRow } from './user-index.ts';
 
 /** Others get a turn of the event loop after as many renames. */
 const filesAtOnce = 200;

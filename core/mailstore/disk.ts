@@ -7,6 +7,8 @@ import { promisify } from 'node:util';
 export interface FileStat {
   readonly size: number;
   readonly mtimeMs: number;
+  /** Also changed by link and rename. */
+  readonly ctimeMs: number;
   readonly ino: number;
   readonly isDirectory: boolean;
 }
@@ -105,7 +107,15 @@ export const realDisk: Disk = {
   list: folder => fs.promises.readdir(folder),
   stat(file) {
     const stat = orUndefined(() => fs.statSync(file, { throwIfNoEntry: false }));
-    return stat && { size: stat.size, mtimeMs: stat.mtimeMs, ino: stat.ino, isDirectory: stat.isDirectory() };
+    return (
+      stat && {
+        size: stat.size,
+        mtimeMs: stat.mtimeMs,
+        ctimeMs: stat.ctimeMs,
+        ino: stat.ino,
+        isDirectory: stat.isDirectory(),
+      }
+    );
   },
   readText: file => orUndefined(() => fs.readFileSync(file, 'utf8')),
   async read(file) {

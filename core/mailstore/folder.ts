@@ -2,39 +2,23 @@
 // changes it (`sync-folder.ts`, `change-messages.ts`, `add-messages.ts`) runs inside `inTurn`, one at a time, and ends in
 // `commit`. Invariants: the records agree with the index as of `state.highestModseq`; every commit raises it.
 import path from 'node:path';
-import type { FileStat } from './disk.ts';
+import { isIndexDamage, isIndexUnwritable } from './index-errors.ts';
+import type { FileRow, FolderState } from './index-schema.ts';
 import type { KeywordNames } from './keyword-file.ts';
 import { addKeywords, letterOf, readKeywords } from './keyword-file.ts';
 import type { MessageRecord, Uid } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
 import { applyToRecords, createRecordMaker } from './record-view.ts';
+import { addCounts, nextModseq, type RowChange, type StatePatch } from './row-change.ts';
 import type { StoreParts } from './store-parts.ts';
 import { createTurns } from './turns.ts';
-import type { FileRow, FolderState, UserIndex } from './user-index.ts';
-import { isIndexDamage, isIndexUnwritable } from './user-index.ts';
-
-/** What happened to one message: new (no `before`), gone (no `after`), or changed. */
-export interface RowChange {
-  readonly before?: FileRow;
-  readonly after?: FileRow;
-}
-
-/** What may be set with a commit; counts and modseqs follow from the changes. */
-export type StatePatch = Partial<
-  Pick<FolderState, 'uidNext' | 'firstRecent' | 'newStamp' | 'curStamp' | 'listStamp' | 'recheckAt' | 'staleLines'>
->;
+import type { UserIndex } from './user-index.ts';
 
 const loadRows = 5000;
 const keptVanished = 50_000;
 const minRecheckMs = 5000;
 
 const pause = (): Promise<void> => new Promise(resolve => setImmediate(resolve));
-
-export const listStampOf = (stat: FileStat | undefined): string =>
-  stat ? `${stat.ino}/${stat.size}/${stat.mtimeMs}` : '';
-
-/** Above all earlier ones also when the index was lost, as long as the clock does not go back. */
-export const nextModseq = (highest: number, nowMs: number): number => Math.max(highest + 1, nowMs);
 
 export class Folder {
   readonly parts: StoreParts;
@@ -359,19 +343,4 @@ export class Folder {
 function asMailboxError(name: string, error: unknown): unknown {
   if (error instanceof MailboxError || !(error instanceof Error) || !('syscall' in error)) return error;
   return new MailboxError('unavailable', `Mailbox "${name}" failed: ${error.message}`, { cause: error });
-}
-
-function addCounts(state: FolderState, changes: readonly RowChange[]): FolderState {
-  let { messages, unseen, bytes } = state;
-  const count = (row: FileRow | undefined, sign: 1 | -1): void => {
-    if (!row) return;
-    messages += sign;
-    bytes += sign * row.size;
-    if (!(row.flags & 1)) unseen += sign;
-  };
-  for (const change of changes) {
-    count(change.before, -1);
-    count(change.after, 1);
-  }
-  return { ...state, messages, unseen, bytes };
 }

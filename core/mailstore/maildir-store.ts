@@ -9,11 +9,13 @@ import { type Disk, realDisk } from './disk.ts';
 import { durableFilesOn } from './durable-disk.ts';
 import { createNamer } from './file-name.ts';
 import { canonicalName, directoryOf, parentsOf } from './folder-name.ts';
+import { createIndexPool } from './index-pool.ts';
 import type { DeliveryResult, DeliveryTarget, MailStore, UserMail } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
 import type { StoreParts } from './store-parts.ts';
-import { createIndexPool, UserIndex } from './user-index.ts';
-import { checkQuota, holdUser, MaildirUser, makeFolder, tokenPrefix } from './user-mail.ts';
+import { tokenPrefix } from './sweep.ts';
+import { UserIndex } from './user-index.ts';
+import { checkQuota, holdUser, MaildirUser, makeFolder } from './user-mail.ts';
 
 export interface MaildirStoreOptions {
   /** Absolute path of a user's Maildir. The account name comes from the directory, never straight from a client. */

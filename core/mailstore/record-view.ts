@@ -1,8 +1,9 @@
 // The records of a mailbox as sessions see them. An array is never changed: news make a new array that shares the old
 // records. Keyword lists are shared between records of equal keywords, so that a plain record costs its six fields.
+
+import type { FileRow, NarrowRow } from './index-schema.ts';
 import type { KeywordNames } from './keyword-file.ts';
 import type { MessageRecord, Uid } from './mailbox.ts';
-import type { FileRow, NarrowRow } from './user-index.ts';
 
 type RecordSource = Pick<FileRow, 'uid' | 'flags' | 'keywords' | 'size' | 'date' | 'modseq'>;
 

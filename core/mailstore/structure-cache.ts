@@ -1,6 +1,7 @@
 // What was parsed from messages of one folder (envelopes, structures), kept in the index. Values are collected for a
 // moment and written together. It is a cache: what cannot be read or written is computed again.
-import type { FolderState, UserIndex } from './user-index.ts';
+import type { FolderState } from './index-schema.ts';
+import type { UserIndex } from './user-index.ts';
 
 const flushAfterMs = 50;
 const flushAt = 500;

@@ -4,17 +4,18 @@
 import path from 'node:path';
 import { withDotlock } from './dotlock.ts';
 import { readTail, splitName } from './file-name.ts';
-import type { Folder, RowChange, StatePatch } from './folder.ts';
-import { listStampOf } from './folder.ts';
+import type { Folder } from './folder.ts';
+import type { FileRow } from './index-schema.ts';
 import { MailboxError } from './mailbox.ts';
 import { measureFiles } from './measure-file.ts';
 import type { MergeResult } from './merge-uids.ts';
 import { mergeUids } from './merge-uids.ts';
+import type { RowChange, StatePatch } from './row-change.ts';
+import { listStampOf } from './row-change.ts';
 import type { Place, Scan } from './scan-folder.ts';
 import { listFiles, moveToCur, scanFolder } from './scan-folder.ts';
 import { appendUids, readUidFile, rewriteUids, uidFile } from './uid-file.ts';
 import type { UidList } from './uid-list.ts';
-import type { FileRow } from './user-index.ts';
 
 const rowsAtOnce = 5000;
 

@@ -6,161 +6,21 @@
 import { rmSync } from 'node:fs';
 import type { Database, PreparedStatement } from '../state/sqlite-driver.ts';
 import { openDatabase } from '../state/sqlite-driver.ts';
-import { hasCode } from './disk.ts';
-
-/** What the index knows of a mailbox as a whole. Stamps tell whether the disk changed since. */
-export interface FolderState {
-  readonly id: number;
-  readonly uidValidity: number;
-  readonly uidNext: number;
-  readonly highestModseq: number;
-  /** What vanished before this modseq is not known. */
-  readonly floorModseq: number;
-  /** From this UID on messages are \Recent. */
-  readonly firstRecent: number;
-  /** mtime in ms of `new/` and `cur/`; 0 = do not trust. */
-  readonly newStamp: number;
-  readonly curStamp: number;
-  /** inode, size and mtime of `dovecot-uidlist`. */
-  readonly listStamp: string;
-  /** When `cur/` must be read again although the stamp agrees, ms since the epoch; 0 = never. */
-  readonly recheckAt: number;
-  /** Lines of `dovecot-uidlist` whose message is gone. */
-  readonly staleLines: number;
-  readonly messages: number;
-  readonly unseen: number;
-  readonly bytes: number;
-}
-
-/** One message file. */
-export interface FileRow {
-  readonly uid: number;
-  readonly base: string;
-  readonly tail: string;
-  readonly inNew: boolean;
-  readonly flags: number;
-  /** Bit mask of letters. */
-  readonly keywords: number;
-  readonly size: number;
-  readonly date: number;
-  readonly modseq: number;
-}
-export type NarrowRow = readonly [
-  uid: number,
-  flags: number,
-  keywords: number,
-  size: number,
-  date: number,
-  modseq: number,
-];
-
-export interface Delta {
-  readonly upserts: readonly FileRow[];
-  readonly removed: readonly number[];
-  readonly modseq: number;
-}
-
-export interface CacheEntry {
-  readonly id: number;
-  readonly uid: number;
-  readonly key: string;
-  readonly value: string;
-}
-
-const schemaVersion = 1;
-const schema = `
-CREATE TABLE folder (
-  id INTEGER PRIMARY KEY, directory TEXT NOT NULL UNIQUE, uidValidity INTEGER NOT NULL, uidNext INTEGER NOT NULL,
-  highestModseq INTEGER NOT NULL, floorModseq INTEGER NOT NULL, firstRecent INTEGER NOT NULL, newStamp REAL NOT NULL,
-  curStamp REAL NOT NULL, listStamp TEXT NOT NULL, recheckAt INTEGER NOT NULL, staleLines INTEGER NOT NULL,
-  messages INTEGER NOT NULL, unseen INTEGER NOT NULL, bytes INTEGER NOT NULL);
-CREATE TABLE message (
-  folder INTEGER NOT NULL, uid INTEGER NOT NULL, flags INTEGER NOT NULL, keywords INTEGER NOT NULL,
-  size INTEGER NOT NULL, date INTEGER NOT NULL, modseq INTEGER NOT NULL, inNew INTEGER NOT NULL, base TEXT NOT NULL,
-  tail TEXT NOT NULL, PRIMARY KEY (folder, uid)) WITHOUT ROWID;
-CREATE INDEX message_in_new ON message (folder) WHERE inNew = 1;
-CREATE TABLE vanished (
-  folder INTEGER NOT NULL, modseq INTEGER NOT NULL, uid INTEGER NOT NULL, PRIMARY KEY (folder, modseq, uid)) WITHOUT ROWID;
-CREATE TABLE cache (
-  folder INTEGER NOT NULL, uid INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (folder, uid, key));
-CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-PRAGMA user_version = ${schemaVersion};
-`;
-
-const folderColumns = [
-  'uidValidity',
-  'uidNext',
-  'highestModseq',
-  'floorModseq',
-  'firstRecent',
-  'newStamp',
-  'curStamp',
-  'listStamp',
-  'recheckAt',
-  'staleLines',
-  'messages',
-  'unseen',
-  'bytes',
-] as const;
-const rowColumns = 'uid, flags, keywords, size, date, modseq, inNew, base, tail';
-type RowTuple = readonly [number, number, number, number, number, number, number, string, string];
-
-const toRow = ([uid, flags, keywords, size, date, modseq, inNew, base, tail]: RowTuple): FileRow => ({
-  uid,
-  base,
-  tail,
-  inNew: inNew === 1,
-  flags,
-  keywords,
-  size,
-  date,
-  modseq,
-});
-
-/** SQLITE_CORRUPT, SQLITE_NOTADB; SQLITE_IOERR_SHORT_READ, which is how a file cut short shows. */
-const damageCodes = new Set([11, 26]);
-const shortRead = 522;
-
-/** True for what SQLite says of a damaged file, or one of another layout. */
-export function isIndexDamage(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const code = (error as { readonly errcode?: unknown }).errcode;
-  if (typeof code === 'number') return damageCodes.has(code & 0xff) || code === shortRead;
-  return /malformed|not a database|no such (table|column)/i.test(error.message);
-}
-
-/** SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN: the disk is full or refuses. */
-const unwritableCodes = new Set([8, 10, 13, 14]);
-
-export function isIndexUnwritable(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const code = (error as { readonly errcode?: unknown }).errcode;
-  return typeof code === 'number' && unwritableCodes.has(code & 0xff) && code !== shortRead;
-}
-
-/** The same from the call that makes the file. */
-const cannotMake = (error: unknown): boolean =>
-  hasCode(error, 'EACCES', 'EDQUOT', 'EIO', 'EISDIR', 'ENOSPC', 'EPERM', 'EROFS');
-
-/** Keeps few databases open at a time, however many users there are: each costs three descriptors. */
-export interface IndexPool {
-  opened(index: UserIndex): void;
-  closed(index: UserIndex): void;
-}
-
-export function createIndexPool(limit: number): IndexPool {
-  const open = new Set<UserIndex>();
-  return {
-    opened(index) {
-      for (const oldest of open) {
-        if (open.size < limit) break;
-        oldest.close();
-      }
-      open.add(index);
-    },
-    closed: index => void open.delete(index),
-  };
-}
+import { cannotMake, isIndexDamage, isIndexUnwritable } from './index-errors.ts';
+import type { IndexPool } from './index-pool.ts';
+import {
+  type CacheEntry,
+  type Delta,
+  type FileRow,
+  type FolderState,
+  folderColumns,
+  type NarrowRow,
+  type RowTuple,
+  rowColumns,
+  schema,
+  schemaVersion,
+  toRow,
+} from './index-schema.ts';
 
 export class UserIndex {
   readonly #file: string;

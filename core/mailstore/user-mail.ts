@@ -4,37 +4,17 @@ import path from 'node:path';
 import { moveMessages } from './add-messages.ts';
 import { hasCode } from './disk.ts';
 import { removeQuietly } from './durable-disk.ts';
-import { Folder } from './folder.ts';
 import { changeSpecialUses, readSpecialUses, readSubscriptions, setSubscription } from './folder-files.ts';
 import { canonicalName, delimiter, directoryOf, nameOf, parentsOf } from './folder-name.ts';
+import { HeldFolders } from './held-folders.ts';
 import type { Mailbox, MailboxInfo, MailboxStatus, Quota, SpecialUse, Uid, UserMail } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
-import { createMessageFiles, type MessageFiles } from './message-file.ts';
-import { type MailboxHost, OpenMailbox } from './open-mailbox.ts';
-import { noteUsage, readUsage } from './quota-file.ts';
+import { OpenMailbox } from './open-mailbox.ts';
+import { readUsage } from './quota-file.ts';
 import type { StoreParts } from './store-parts.ts';
-import { createStructureCache, type StructureCache } from './structure-cache.ts';
-import { syncFolder } from './sync-folder.ts';
+import { deletedPrefix, sweepLeftover } from './sweep.ts';
 import { createTurns } from './turns.ts';
 import type { UserIndex } from './user-index.ts';
-import { watchFolder } from './watch-folder.ts';
-
-/** Files that our locks are links to; the rest of the name is unique. */
-export const tokenPrefix = 'postern-lock.';
-const sweepEveryMs = 24 * 60 * 60 * 1000;
-const abandonedMs = 36 * 60 * 60 * 1000;
-const leftoverMs = 24 * 60 * 60 * 1000;
-const deletedPrefix = 'postern-deleted.';
-
-interface Held {
-  readonly folder: Folder;
-  readonly files: MessageFiles;
-  readonly structures: StructureCache;
-  endWatch: (() => void) | undefined;
-  /** A look after a change on disk is under way; another is due after it. */
-  looking: boolean;
-  again: boolean;
-}
 
 /** Makes the directories of a folder. `maildirfolder` tells delivery agents that it is not a Maildir of its own. */
 export function makeFolder(parts: StoreParts, folder: string, isRoot: boolean): void {
@@ -52,8 +32,7 @@ export class MaildirUser {
   quotaBytes: number | undefined;
   readonly #parts: StoreParts;
   readonly #index: UserIndex;
-  readonly #held = new Map<string, Held>();
-  readonly #swept = new Map<string, number>();
+  readonly #folders: HeldFolders;
   /** Changes of the tree, one at a time. */
   readonly #turns = createTurns();
 
@@ -61,112 +40,34 @@ export class MaildirUser {
     this.#parts = parts;
     this.#index = index;
     this.root = root;
+    this.#folders = new HeldFolders(parts, index, root, bytes => this.checkQuota(bytes));
   }
 
   #exists(directory: string): boolean {
     return this.#parts.disk.stat(path.join(this.root, directory, 'cur')) !== undefined;
   }
 
-  /** The shared folder; made when nobody has it. The caller adds itself to `readers`, or calls `#letGo`. */
-  #hold(name: string): Held {
+  async open(name: string, options?: { readonly readOnly?: boolean }): Promise<Mailbox> {
+    this.#mustExist(name);
+    return this.#folders.open(canonicalName(name), options?.readOnly ?? false);
+  }
+
+  #mustExist(name: string): void {
     const directory = directoryOf(name);
-    const known = this.#held.get(directory);
-    if (known) return known;
     if (directory === '') makeFolder(this.#parts, this.root, true);
     else if (!this.#exists(directory)) throw new MailboxError('nonexistent', `Mailbox "${name}" does not exist`);
-    const folder = new Folder(
-      this.#parts,
-      this.#index,
-      { root: this.root, name: canonicalName(name), directory },
-      one => syncFolder(one, one.writers > 0),
-    );
-    const tmp = (): string => path.join(folder.path, 'tmp');
-    const files = createMessageFiles(this.#parts.disk, tmp, this.#parts.newName);
-    const structures = createStructureCache(this.#index, () => folder.state);
-    const held: Held = { folder, files, structures, endWatch: undefined, looking: false, again: false };
-    this.#held.set(directory, held);
-    return held;
-  }
-
-  #letGo(held: Held): void {
-    if (held.folder.readers > 0) return;
-    held.endWatch?.();
-    held.endWatch = undefined;
-    held.structures.flush();
-    held.files.clear();
-    held.folder.unload();
-    if (this.#held.get(held.folder.directory) === held) this.#held.delete(held.folder.directory);
-  }
-
-  async open(name: string, options?: { readonly readOnly?: boolean }): Promise<Mailbox> {
-    const held = this.#hold(name);
-    const { folder } = held;
-    const readOnly = options?.readOnly ?? false;
-    folder.readers++;
-    if (!readOnly) folder.writers++;
-    try {
-      await folder.alone(async () => {
-        await syncFolder(folder, folder.writers > 0);
-        await folder.load();
-        await this.#sweepTmp(folder.directory);
-      }, true);
-    } catch (error) {
-      folder.readers--;
-      if (!readOnly) folder.writers--;
-      this.#letGo(held);
-      throw error;
-    }
-    return new OpenMailbox(folder, this.#host(held), readOnly);
-  }
-
-  #host(held: Held): MailboxHost {
-    return {
-      files: held.files,
-      structures: held.structures,
-      checkQuota: bytes => this.checkQuota(bytes),
-      noteUsage: (bytes, messages) => noteUsage(this.#parts.disk, this.root, bytes, messages),
-      listen: listener => {
-        const end = held.folder.onChange(listener);
-        held.endWatch ??= watchFolder(held.folder.path, () => this.#look(held));
-        return () => {
-          end();
-          if (held.folder.watched) return;
-          held.endWatch?.();
-          held.endWatch = undefined;
-        };
-      },
-      release: () => this.#letGo(held),
-    };
   }
 
   /** Something was delivered here by this process: those who watch hear of it at once. */
   delivered(directory: string): void {
-    const held = this.#held.get(directory);
-    if (held?.folder.watched) this.#look(held);
-  }
-
-  #look(held: Held): void {
-    held.again = true;
-    if (held.looking) return;
-    held.looking = true;
-    const run = async (): Promise<void> => {
-      while (held.again && held.folder.watched) {
-        held.again = false;
-        await held.folder.alone(() => syncFolder(held.folder, held.folder.writers > 0), true);
-      }
-    };
-    // A failure shows again, with a caller to tell, at the next sync of a session.
-    const done = (): void => {
-      held.looking = false;
-    };
-    run().then(done, done);
+    this.#folders.look(directory);
   }
 
   async list(): Promise<readonly MailboxInfo[]> {
     const { disk } = this.#parts;
     const names = new Set(['INBOX']);
     for (const entry of await disk.list(this.root)) {
-      if (entry.startsWith(tokenPrefix) || entry.startsWith(deletedPrefix)) await this.#sweep(entry);
+      await sweepLeftover(this.#parts, this.root, entry);
       const name = entry.startsWith('.') ? nameOf(entry) : undefined;
       if (name !== undefined && this.#exists(entry)) names.add(name);
     }
@@ -181,29 +82,6 @@ export class MaildirUser {
       subscribed: subscribed.has(name),
       specialUse: uses.get(directoryOf(name)) ?? [],
     }));
-  }
-
-  /** What was being written when a process was killed, a day and a half later as Maildir asks; looked for once a day. */
-  async #sweepTmp(directory: string): Promise<void> {
-    const { disk, clock } = this.#parts;
-    if (clock.now() - (this.#swept.get(directory) ?? 0) < sweepEveryMs) return;
-    this.#swept.set(directory, clock.now());
-    const tmp = path.join(this.root, directory, 'tmp');
-    for (const name of await disk.list(tmp)) {
-      const stat = disk.stat(path.join(tmp, name));
-      if (stat && !stat.isDirectory && clock.now() - stat.mtimeMs > abandonedMs)
-        removeQuietly(disk, path.join(tmp, name));
-    }
-  }
-
-  /** Takes away what a process that was killed has left. A folder being deleted just now may lose the race; no harm. */
-  async #sweep(entry: string): Promise<void> {
-    const { disk, clock } = this.#parts;
-    const file = path.join(this.root, entry);
-    const stat = disk.stat(file);
-    if (!stat || clock.now() - stat.mtimeMs < leftoverMs) return;
-    if (stat.isDirectory) await disk.removeTree(file);
-    else if (file !== this.#parts.owner.token) removeQuietly(disk, file);
   }
 
   subscriptions(): readonly string[] {
@@ -253,16 +131,7 @@ export class MaildirUser {
         if (children.length > 0) throw new MailboxError('cannot', `Mailbox "${canonical}" has children`);
         throw new MailboxError('nonexistent', `Mailbox "${canonical}" does not exist`);
       }
-      const held = this.#held.get(directory);
-      const remove = (): Promise<void> => this.#removeFolder(directory);
-      await (held ? held.folder.inTurn(remove) : remove());
-      if (held) {
-        this.#held.delete(directory);
-        held.endWatch?.();
-        held.endWatch = undefined;
-        held.files.clear();
-        held.folder.markDeleted();
-      }
+      await this.#folders.removing(directory, () => this.#removeFolder(directory));
     });
   }
 
@@ -328,48 +197,27 @@ export class MaildirUser {
     });
   }
 
-  async #renameOne(old: string, name: string, next: string): Promise<void> {
-    const held = this.#held.get(old);
-    const move = async (): Promise<void> => {
+  #renameOne(old: string, name: string, next: string): Promise<void> {
+    return this.#folders.moving(old, name, () => {
       this.#parts.disk.rename(path.join(this.root, old), path.join(this.root, next));
       this.#index.transaction(() => {
         this.#index.removeFolder(next);
         this.#index.renameFolder(old, next);
       });
-      if (!held) return;
-      this.#held.delete(old);
-      this.#held.set(next, held);
-      held.folder.moveTo(this.root, name, next);
-      if (!held.endWatch) return;
-      held.endWatch();
-      held.endWatch = watchFolder(held.folder.path, () => this.#look(held));
-    };
-    await (held ? held.folder.inTurn(move) : move());
+    });
   }
 
   async status(name: string): Promise<MailboxStatus> {
-    const held = this.#hold(name);
-    const { folder } = held;
-    folder.readers++;
-    try {
-      return await folder.alone(async () => {
-        await syncFolder(folder, folder.writers > 0);
-        const { state } = folder;
-        const recent = state.firstRecent === 0 ? 0 : this.#index.countFrom(state.id, state.firstRecent);
-        return {
-          messages: state.messages,
-          unseen: state.unseen,
-          recent,
-          uidNext: state.uidNext as Uid,
-          uidValidity: state.uidValidity,
-          highestModseq: state.highestModseq,
-          size: state.bytes,
-        };
-      }, true);
-    } finally {
-      folder.readers--;
-      this.#letGo(held);
-    }
+    this.#mustExist(name);
+    return this.#folders.glance(canonicalName(name), ({ state }) => ({
+      messages: state.messages,
+      unseen: state.unseen,
+      recent: state.firstRecent === 0 ? 0 : this.#index.countFrom(state.id, state.firstRecent),
+      uidNext: state.uidNext as Uid,
+      uidValidity: state.uidValidity,
+      highestModseq: state.highestModseq,
+      size: state.bytes,
+    }));
   }
 
   async quota(): Promise<Quota> {
@@ -393,10 +241,7 @@ export class MaildirUser {
 
   /** Nobody holds the user any more. */
   close(): void {
-    for (const held of [...this.#held.values()]) {
-      held.folder.readers = 0;
-      this.#letGo(held);
-    }
+    this.#folders.close();
     this.#index.close();
     if (this.#parts.owner.token !== undefined) removeQuietly(this.#parts.disk, this.#parts.owner.token);
   }

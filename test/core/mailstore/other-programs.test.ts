@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import t from 'tap';
+import { systemClock } from '../../../core/lib/clock.ts';
 import { realDisk } from '../../../core/mailstore/disk.ts';
 import type { Mailbox } from '../../../core/mailstore/mailbox.ts';
 import { mail, openStore, rope } from './store-harness.ts';
@@ -226,7 +227,7 @@ t.test('what is at once at rest costs nothing; what other programs leave behind 
     return realDisk.list(folder);
   };
   const disk = { ...realDisk, list: counted };
-  const { store, at } = openStore(t, { disk });
+  const { store, at, again } = openStore(t, { disk });
   const user = await store.user('alice');
   const count = 10_000;
   const file = at('first');
@@ -241,18 +242,18 @@ t.test('what is at once at rest costs nothing; what other programs leave behind 
   t.ok(box.records.every((record, i) => record.uid === i + 1));
   lists.length = 0;
   await box.sync();
-  const again = await user.open('INBOX');
+  const second = await user.open('INBOX');
   t.strictSame(await user.status('INBOX').then(status => status.messages), count);
   t.strictSame(lists, [], 'nothing is listed where nothing changed');
   await store.deliver(rope(mail('new')), [{ user: 'alice' }]);
   await box.store([5 as never, 6 as never], { mode: 'add', flags: 4, keywords: [] });
   await box.sync();
-  t.equal(again.records.length, count + 1, 'shared by all sessions');
+  t.equal(second.records.length, count + 1, 'shared by all sessions');
   t.strictSame(new Set(lists), new Set([at('new')]), 'new mail and our own changes do not list cur/');
   const all = box.records.map(record => record.uid);
   await box.store(all, { mode: 'replace', flags: 8, keywords: [] });
   t.equal((await box.expunge(all.slice(0, 9000))).length, 9000);
-  t.equal((await box.copy(all.slice(9000), again)).to.length, 1001);
+  t.equal((await box.copy(all.slice(9000), second)).to.length, 1001);
   t.strictSame(
     uids(box),
     Array.from({ length: 2002 }, (_, i) => 9001 + i),
@@ -266,10 +267,17 @@ t.test('what is at once at rest costs nothing; what other programs leave behind 
   await box.sync();
   t.equal(box.records.length, 2003, 'the lock of a dead process does not hold');
   mkdirSync(at('postern-deleted.x'));
-  utimesSync(at('postern-deleted.x'), old, old);
+  writeFileSync(at('tmp', 'half-written'), 'x');
   await user.list();
+  t.ok(readdirSync(at()).includes('postern-deleted.x'), 'perhaps somebody is at it');
+  const later = { ...systemClock, now: () => Date.now() + 2 * 86_400_000 };
+  const tomorrow = await again({ clock: later }).user('alice');
+  await tomorrow.list();
+  await (await tomorrow.open('INBOX')).close();
+  tomorrow.release();
   t.notOk(readdirSync(at()).includes('postern-deleted.x'));
+  t.strictSame(readdirSync(at('tmp')), []);
   await box.close();
-  await again.close();
+  await second.close();
   user.release();
 });
