@@ -1,9 +1,24 @@
 // Who is it? Checks SMTP credentials against the accounts. Too many failures from one network or for one account close
 // the door for a while before the password is looked at, in the words of a temporary failure: neither a guesser nor an
 // owner with a wrong password on three devices shall be told more. The accounts have a limit of their own that counts
-// over all protocols; these are for SMTP alone, where most guessing happens.
+// over all protocols; these are for SMTP alone, where most guessing happens. What it found out goes into the message as
+// Authentication-Results, and what others claim to have found out in our name comes out of it.
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
-import { accept, defer, definePlugin, duration, networkKey, pass, type Reply, z } from '../../core/plugin/index.ts';
+import {
+  accept,
+  claimedAuthResults,
+  defer,
+  definePlugin,
+  duration,
+  type Edit,
+  formatAuthResults,
+  type MessageAnswer,
+  networkKey,
+  pass,
+  type Reply,
+  type WithMessage,
+  z,
+} from '../../core/plugin/index.ts';
 
 const options = z.strictObject({
   failuresPerAddress: z
@@ -21,6 +36,12 @@ const options = z.strictObject({
       'Failed logins for one account within `window`, whatever their origin; 0 = no limit. Networks from which the account logged in before are not locked out by others.',
     ),
   window: duration().prefault('15m').describe('How long a failure counts.'),
+  authenticationResults: z
+    .boolean()
+    .default(true)
+    .describe(
+      'Add Authentication-Results (RFC 8601) to mail of users who logged in, and remove such fields in our name that come from outside.',
+    ),
 });
 
 // RFC 4954 §6
@@ -67,6 +88,23 @@ function createTrusted() {
   };
 }
 
+/**
+ * RFC 8601 §5: a field in our name from outside is removed. §2.7.4: `auth` is told of who logged in, by the envelope sender
+ * and not by the login name, which is nobody's business.
+ */
+function results(at: WithMessage, hostname: string): MessageAnswer {
+  const forged = claimedAuthResults(at.message.headers, hostname);
+  const edits: Edit[] = forged.map(index => ({ kind: 'remove-header', name: 'Authentication-Results', index }));
+  if (forged.length > 0) at.evidence({ forgedResults: forged.length });
+  if (at.identity) {
+    const { sender } = at.envelope;
+    const properties: [string, string][] = sender ? [['smtp.mailfrom', sender.text]] : [];
+    const value = formatAuthResults(hostname, [{ method: 'auth', result: 'pass', properties }]);
+    edits.push({ kind: 'add-header', name: 'Authentication-Results', value, at: 'top' });
+  }
+  return edits.length > 0 ? { ...pass, edits } : pass;
+}
+
 export const auth = definePlugin({
   name: 'auth',
   doc: 'Checks SMTP AUTH against the accounts of this gateway, with limits against guessing.',
@@ -96,6 +134,7 @@ export const auth = definePlugin({
         at.evidence({ account, refused: result.why });
         return pass;
       },
+      message: at => (settings.authenticationResults ? results(at, host.hostname) : pass),
     };
   },
 });

@@ -50,3 +50,31 @@ t.test('guessing ends after so many failures, by network and by account', async 
   await p.connect({ remote: '203.0.113.5' });
   t.match(await p.auth('bob@example.org', 'right'), { kind: 'accept' }, 'a success clears the account');
 });
+
+t.test('Authentication-Results: forged ones in our name go, ours tells of a login without the login name', async t => {
+  const p = await plugin(auth, {}, { accounts });
+  t.teardown(() => p.close());
+  const text = `Authentication-Results: ${p.host.hostname}; spf=pass smtp.mailfrom=bank.test\nAuthentication-Results: other.test; spf=pass\nFrom: a@b.test\nSubject: x\n\nbody\n`;
+  const resultsIn = async (driven: typeof p, message: string): Promise<readonly string[]> => {
+    const { outcome } = await driven.message(message);
+    if (outcome.kind !== 'deliver') throw new Error(outcome.kind);
+    return outcome.message.headers.all('authentication-results').map(field => field.value.replace(/\s+/g, ' '));
+  };
+  await p.connect();
+  await p.mail('a@b.test');
+  await p.rcpt('c@example.org');
+  t.same(await resultsIn(p, text), ['other.test; spf=pass']);
+  t.match(p.steps().at(-1), { plugin: 'auth', evidence: { forgedResults: 1 } });
+  t.same(await resultsIn(p, 'From: a@b.test\n\nbody\n'), []);
+  await p.auth('bob@example.org', 'right');
+  await p.mail('bob@example.org');
+  await p.rcpt('c@example.org');
+  t.same(await resultsIn(p, 'From: bob@example.org\n\nbody\n'), [
+    `${p.host.hostname}; auth=pass smtp.mailfrom=bob@example.org`,
+  ]);
+  const off = await plugin(auth, { authenticationResults: false }, { accounts });
+  t.teardown(() => off.close());
+  await off.mail('a@b.test');
+  await off.rcpt('c@example.org');
+  t.equal((await resultsIn(off, text)).length, 2);
+});
