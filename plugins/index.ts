@@ -10,6 +10,7 @@ import { limits } from './limits/index.ts';
 import { recipients } from './recipients/index.ts';
 import { relayPolicy } from './relay-policy/index.ts';
 import { rfc822 } from './rfc822/index.ts';
+import { rspamd } from './rspamd/index.ts';
 import { spamassassin } from './spamassassin/index.ts';
 
 export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
@@ -22,5 +23,6 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   'relay-policy': relayPolicy,
   recipients,
   rfc822,
+  rspamd,
   spamassassin,
 };
