@@ -7,6 +7,7 @@ import { clamav } from './clamav/index.ts';
 import { dnsbl } from './dnsbl/index.ts';
 import { exampleHeaderStamp } from './example-header-stamp/index.ts';
 import { limits } from './limits/index.ts';
+import { mailAuth } from './mail-auth/index.ts';
 import { recipients } from './recipients/index.ts';
 import { relayPolicy } from './relay-policy/index.ts';
 import { rfc822 } from './rfc822/index.ts';
@@ -20,6 +21,7 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   dnsbl,
   'example-header-stamp': exampleHeaderStamp,
   limits,
+  'mail-auth': mailAuth,
   'relay-policy': relayPolicy,
   recipients,
   rfc822,
