@@ -11,21 +11,17 @@ const maxAuthors = 4;
 const strength: Readonly<Record<DmarcPolicy, number>> = { none: 0, quarantine: 1, reject: 2 };
 
 /**
- * Domains of all addresses in all From fields, lower case, A-labels. A field that cannot be read as a list gives every
- * domain that a reader might find in it: whoever writes two readings is held to both.
+ * Domains of all addresses in all From fields, lower case, A-labels. Readers differ in what they make of a field that is
+ * no list of addresses, so every domain that one of them might find counts: whoever writes two readings is held to both.
  */
 export function authorDomains({ headers }: Message): readonly string[] {
-  const fields = headers.all('from');
-  const domains = fields.flatMap(({ value }) => {
-    const mailboxes = mailboxesOf(parseAddressList(value));
-    const read = mailboxes.map(({ domain }) => parseDomain(domain.trim().replace(/\.$/, '')));
-    if (read.length > 0 && read.every(domain => domain !== undefined)) return read;
-    const found = [...value.matchAll(/@([^\s<>,;:"()@]+)/g)].map(([, text = '']) =>
-      parseDomain(text.replace(/\.$/, '')),
-    );
-    return [...read, ...found];
+  const domains = headers.all('from').flatMap(({ value }) => {
+    const read = mailboxesOf(parseAddressList(value)).map(({ domain }) => domain.trim());
+    const bare = value.replace(/"(?:[^"\\]|\\.)*"/g, ' ').replace(/\([^()]*\)/g, ' ');
+    return [...read, ...[...bare.matchAll(/@([^\s<>,;:"()@]+)/g)].map(([, text = '']) => text)];
   });
-  return [...new Set(domains.filter(domain => domain !== undefined).map(domain => domain.toLowerCase()))];
+  const known = domains.map(domain => parseDomain(domain.replace(/\.$/, ''))?.toLowerCase());
+  return [...new Set(known.filter(domain => domain !== undefined))];
 }
 
 /** RFC 7489 §6.3, `pct`: 0–100; anything else counts as not given. */

@@ -30,6 +30,16 @@ const samples: Readonly<Record<string, Sample>> = {
     },
     setup: { dns: { '2.0.0.127.bl.test': { A: ['127.0.0.2'] }, '1.100.51.198.bl.test': { A: ['127.0.0.2'] } } },
   },
+  'mail-auth': {
+    options: { spf: { fail: 'reject', permerror: 'reject', helo: 'reject' } },
+    setup: {
+      dns: {
+        'b.example': { TXT: ['v=spf1 a:mail.b.example -all'] },
+        'mail.b.example': { A: ['198.51.100.1'] },
+        '_dmarc.b.example': { TXT: ['v=DMARC1; p=reject'] },
+      },
+    },
+  },
 };
 
 function optionsTable(tested: Plugin<unknown>): string {
