@@ -3,12 +3,14 @@
 //
 // Invariants: one command works at a time; every command gets its reply, in order; a throw anywhere becomes 451 and never
 // reaches the library; every transaction that was begun is recorded once; after `gone` nothing is written.
+
 import type { Logger } from 'pino';
 import type { Reply } from '../mail/reply.ts';
 import type { ChainSession, GateOutcome } from '../pipeline/chain.ts';
 import type { Identity, Session } from '../plugin/contract.ts';
 import { hasControls, splitCommand } from './command-line.ts';
 import { commands } from './commands.ts';
+import { greetingRefusal } from './greeting-refusal.ts';
 import type { Done, InputHandler, SmtpInput } from './input.ts';
 import type { Client, SessionContext } from './session-context.ts';
 import type { TransactionEnd } from './transaction.ts';
@@ -104,7 +106,7 @@ export class SmtpSession implements InputHandler {
     if (this.over) return;
     if (outcome.kind === 'refused') {
       this.recordRefusedSession('connect', outcome);
-      this.sayReply(outcome.reply);
+      this.sayReply(greetingRefusal(outcome.reply));
       this.close('refused');
     } else if (this.input.waitingBytes > 0) {
       // RFC 5321 §4.3.1: a client waits for the greeting; a partial line is as early as a whole one.

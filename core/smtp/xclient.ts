@@ -1,8 +1,10 @@
 // XCLIENT (Postfix XCLIENT_README): a trusted front tells the real client. The session starts over with a new greeting.
+
 import { isIP } from 'node:net';
 import { unmapAddress } from '../lib/cidr.ts';
 import type { Session } from '../plugin/contract.ts';
 import { xtextValue } from './command-line.ts';
+import { greetingRefusal } from './greeting-refusal.ts';
 import type { SmtpSession } from './session.ts';
 
 type Values = ReadonlyMap<string, string | undefined>;
@@ -26,7 +28,7 @@ export async function xclient(session: SmtpSession, args: string): Promise<void>
   if (session.isOver) return;
   if (outcome.kind === 'ok') return session.sayGreeting();
   session.recordRefusedSession('connect', outcome);
-  session.sayReply(outcome.reply);
+  session.sayReply(greetingRefusal(outcome.reply));
   session.close('refused');
 }
 
