@@ -100,7 +100,6 @@ async function readArc(data: ArcData, options: SignatureOptions, resolver: Check
     instance: i || 0,
     ...(sealer === '' ? {} : { sealer }),
     ...(status.result === 'pass' || status.comment === undefined ? {} : { why: status.comment }),
-    ...(tag(data, 'cv') === 'fail' ? { closed: true as const } : {}),
   };
 }
 

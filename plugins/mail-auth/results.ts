@@ -38,8 +38,6 @@ export interface ArcResult {
   /** Domain of the newest seal, lower case. */
   readonly sealer?: string;
   readonly why?: string;
-  /** The newest seal says that the chain was broken before: it must not be sealed again (RFC 8617 §5.1). */
-  readonly closed?: true;
 }
 
 export type DmarcPolicy = 'none' | 'quarantine' | 'reject';
