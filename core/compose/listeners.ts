@@ -11,7 +11,7 @@ import { randomId } from '../lib/random-id.ts';
 import type { TraceSink } from '../mail/trace.ts';
 import type { MailStore } from '../mailstore/mailbox.ts';
 import { createManageSieveServer } from '../managesieve/server.ts';
-import type { ConnectionLimitOptions } from '../net/connection-limits.ts';
+import type { SessionListenerOptions, SessionServer } from '../net/session-server.ts';
 import type { Tls } from '../net/tls.ts';
 import type { Chain } from '../pipeline/chain.ts';
 import type { Dns } from '../plugin/contract.ts';
@@ -42,14 +42,6 @@ export interface ListenerParts {
   readonly clock: Clock;
 }
 
-/** What all protocol servers have in common. */
-interface ProtocolServer {
-  listen(): Promise<void>;
-  readonly address: { readonly address: string; readonly port: number };
-  sessions(): number;
-  close(graceMs: number): Promise<void>;
-}
-
 export interface Listeners {
   list(): readonly (ListenerAddress & { readonly sessions: number })[];
   /** Opens, keeps and closes ports so that they are those of `options`. When one cannot be opened, those before stay. */
@@ -61,7 +53,7 @@ function smtpServer(
   listener: ListenerOptions & { readonly role: 'smtp' | 'submission' | 'lmtp' },
   options: GatewayOptions,
   parts: ListenerParts,
-): ProtocolServer {
+): SessionServer {
   const { limits } = listener;
   const reverseName = verifiedReverseName(parts.dns);
   return createSmtpServer({
@@ -102,10 +94,8 @@ function smtpServer(
     chain: parts.chain,
     settle: parts.settle,
     trace: parts.trace,
-    log: parts.log,
-    clock: parts.clock,
+    ...commonParts(listener, parts),
     ids: { session: () => randomId(parts.clock.now()), message: () => randomId(parts.clock.now()) },
-    ...(listener.tls === 'none' ? {} : { tls: parts.tls }),
     ...(listener.lookupReverseName ? { reverseName } : {}),
     ...(listener.etrn.length > 0 ? { flushQueue: flushQueueFor(listener, parts) } : {}),
   });
@@ -125,16 +115,11 @@ function flushQueueFor(listener: ListenerOptions, parts: ListenerParts): FlushQu
   };
 }
 
-function imapServer(listener: ListenerOptions, options: GatewayOptions, parts: ListenerParts): ProtocolServer {
+function imapServer(listener: ListenerOptions, options: GatewayOptions, parts: ListenerParts): SessionServer {
   const { limits } = listener;
   return createImapServer({
     listener: {
-      name: listener.name,
-      target: targetOf(listener),
-      tls: listener.tls,
-      allowPlaintextAuth: listener.allowPlaintextAuth,
-      proxyProtocol: listener.proxyProtocol,
-      connections: connectionLimitsOf(listener),
+      ...sessionListener(listener),
       // RFC 3501 §5.4: 30 minutes at least, whatever the configuration says.
       limits: { appendBytes: options.message.maxSize, idleTimeoutMs: Math.max(limits.idleTimeout, 30 * 60_000) },
     },
@@ -142,61 +127,51 @@ function imapServer(listener: ListenerOptions, options: GatewayOptions, parts: L
     spoolDir: path.join(parts.spoolDir, `imap-${listener.name}`),
     directory: parts.directory,
     store: parts.mail,
-    log: parts.log,
-    clock: parts.clock,
-    ...(listener.tls === 'none' ? {} : { tls: parts.tls }),
+    ...commonParts(listener, parts),
   });
 }
 
-function pop3Server(listener: ListenerOptions, parts: ListenerParts): ProtocolServer {
+function pop3Server(listener: ListenerOptions, parts: ListenerParts): SessionServer {
   return createPop3Server({
-    listener: {
-      name: listener.name,
-      target: targetOf(listener),
-      tls: listener.tls,
-      allowPlaintextAuth: listener.allowPlaintextAuth,
-      proxyProtocol: listener.proxyProtocol,
-      connections: connectionLimitsOf(listener),
-    },
+    listener: sessionListener(listener),
     hostname: parts.hostname,
     directory: parts.directory,
     store: parts.mail,
-    log: parts.log,
-    clock: parts.clock,
+    ...commonParts(listener, parts),
     // RFC 1939 §3: ten minutes at least, whatever the configuration says.
     limits: { idleMs: Math.max(listener.limits.idleTimeout, 10 * 60_000) },
-    ...(listener.tls === 'none' ? {} : { tls: parts.tls }),
   });
 }
 
-function manageSieveServer(listener: ListenerOptions, parts: ListenerParts): ProtocolServer {
+function manageSieveServer(listener: ListenerOptions, parts: ListenerParts): SessionServer {
   return createManageSieveServer({
-    listener: {
-      name: listener.name,
-      target: targetOf(listener),
-      tls: listener.tls,
-      allowPlaintextAuth: listener.allowPlaintextAuth,
-      proxyProtocol: listener.proxyProtocol,
-      connections: connectionLimitsOf(listener),
-    },
+    listener: sessionListener(listener),
     directory: parts.directory,
     scripts: parts.scripts,
     extensions: parts.sieveRegistry.capabilities,
     notifyMethods: ['mailto'],
     maxRedirects: defaultSettings.maxRedirects,
-    log: parts.log,
-    clock: parts.clock,
-    ...(listener.tls === 'none' ? {} : { tls: parts.tls }),
+    ...commonParts(listener, parts),
   });
 }
 
-const connectionLimitsOf = ({ limits }: ListenerOptions): ConnectionLimitOptions => ({
-  total: limits.connections,
-  perAddress: limits.connectionsPerAddress,
-  ...(limits.connectionRatePerMinute > 0 ? { rate: { count: limits.connectionRatePerMinute, perMs: 60_000 } } : {}),
-});
+function sessionListener(listener: ListenerOptions): SessionListenerOptions {
+  const { limits } = listener;
+  return {
+    name: listener.name,
+    target: targetOf(listener),
+    tls: listener.tls,
+    allowPlaintextAuth: listener.allowPlaintextAuth,
+    proxyProtocol: listener.proxyProtocol,
+    connections: {
+      total: limits.connections,
+      perAddress: limits.connectionsPerAddress,
+      ...(limits.connectionRatePerMinute > 0 ? { rate: { count: limits.connectionRatePerMinute, perMs: 60_000 } } : {}),
+    },
+  };
+}
 
-function createServer(listener: ListenerOptions, options: GatewayOptions, parts: ListenerParts): ProtocolServer {
+function createServer(listener: ListenerOptions, options: GatewayOptions, parts: ListenerParts): SessionServer {
   const { role } = listener;
   switch (role) {
     case 'smtp':
@@ -212,6 +187,12 @@ function createServer(listener: ListenerOptions, options: GatewayOptions, parts:
   }
 }
 
+const commonParts = (listener: ListenerOptions, { log, clock, tls }: ListenerParts) => ({
+  log,
+  clock,
+  ...(listener.tls === 'none' ? {} : { tls }),
+});
+
 const targetOf = (listener: ListenerOptions) =>
   path.isAbsolute(listener.address) ? { path: listener.address } : { host: listener.address, port: listener.port };
 
@@ -219,7 +200,7 @@ interface Running {
   readonly listener: ListenerOptions;
   /** All that makes the server what it is; a listener with the same key is kept by a reload. */
   readonly key: string;
-  readonly server: ProtocolServer;
+  readonly server: SessionServer;
 }
 
 export function createListeners(parts: ListenerParts): Listeners {

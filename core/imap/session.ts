@@ -9,6 +9,7 @@ import type { Account, AuthResult } from '../accounts/directory.ts';
 import type { SaslContext, SaslMechanism } from '../accounts/sasl/mechanism.ts';
 import { offeredMechanisms } from '../accounts/sasl/mechanisms.ts';
 import { type Mailbox, MailboxError, type UserMail } from '../mailstore/mailbox.ts';
+import type { Connection } from '../net/session-server.ts';
 import type { Tls } from '../net/tls.ts';
 import { capabilityNames } from './capabilities.ts';
 import type { Anonymous, Command, Enabled, ImapService, Selected } from './command.ts';
@@ -20,16 +21,6 @@ import { bad, type Ending, encodeEnding, mailboxEnding, no, ok, Refusal } from '
 import { writeUpdates } from './updates.ts';
 import type { View } from './view.ts';
 import { WireError } from './wire/wire-error.ts';
-
-export interface SessionOptions {
-  readonly service: ImapService;
-  /** For STARTTLS; absent where the listener has none or the connection is secure already. */
-  readonly startTls: Tls | undefined;
-  readonly secure: boolean;
-  readonly allowPlaintext: boolean;
-  readonly remote: { readonly address: string; readonly port: number };
-  readonly log: Logger;
-}
 
 type Why = 'logout' | 'gone' | 'idle' | 'shutdown' | 'flood' | 'failures' | 'error' | 'tls';
 
@@ -43,7 +34,8 @@ export class Session implements Selected, Anonymous {
   secure: boolean;
   tag = '';
   private socket: Socket;
-  private readonly options: SessionOptions;
+  private readonly allowPlaintext: boolean;
+  private readonly tls: Tls | undefined;
   private readonly startedAt: number;
   private readonly notes: Record<string, unknown> = {};
   private who: { readonly account: Account; readonly mail: UserMail } | undefined;
@@ -55,17 +47,19 @@ export class Session implements Selected, Anonymous {
   private badInARow = 0;
   private commands = 0;
 
-  constructor(socket: Socket, options: SessionOptions) {
+  constructor(connection: Connection, service: ImapService) {
+    const { socket } = connection;
+    const { clock, limits } = service;
     this.socket = socket;
-    this.options = options;
-    this.service = options.service;
-    this.log = options.log;
-    this.remote = options.remote;
-    this.secure = options.secure;
-    this.out = new Output(socket, options.service.clock, options.service.limits.stallTimeoutMs);
-    const { clock, limits } = options.service;
+    this.service = service;
+    this.allowPlaintext = connection.allowPlaintextAuth;
+    this.tls = connection.startTls;
+    this.log = connection.log;
+    this.remote = connection.remote;
+    this.secure = connection.secure;
+    this.out = new Output(socket, clock, limits.stallTimeoutMs);
     this.input = new Input(socket, clock, limits.idleTimeoutMs, () => this.hangUp('idle', 'Idle for too long'));
-    this.startedAt = options.service.clock.monotonic();
+    this.startedAt = clock.monotonic();
     // A broken connection is seen as `close` by whoever waits.
     socket.on('error', () => undefined);
     socket.once('close', () => this.gone.abort(new ClientGone('Client is gone')));
@@ -184,11 +178,11 @@ export class Session implements Selected, Anonymous {
   // ── what handlers may do: see command.ts ──
 
   get passwordsForbidden(): boolean {
-    return !this.secure && !this.options.allowPlaintext;
+    return !this.secure && !this.allowPlaintext;
   }
 
   get canStartTls(): boolean {
-    return !this.secure && this.options.startTls !== undefined;
+    return !this.secure && this.tls !== undefined;
   }
 
   get signal(): AbortSignal {
@@ -316,7 +310,7 @@ export class Session implements Selected, Anonymous {
 
   private async handshake(): Promise<void> {
     this.tlsWanted = false;
-    const tls = this.options.startTls;
+    const tls = this.tls;
     if (!tls) throw new Error('No TLS for STARTTLS');
     // What the client sent behind STARTTLS in plain text is dropped here (RFC 3501 §6.2.1, §11.1).
     const plain = this.input.detach();

@@ -3,7 +3,8 @@ import type { Logger } from 'pino';
 import type { Directory } from '../accounts/directory.ts';
 import type { VerifyToken } from '../accounts/sasl/mechanism.ts';
 import type { Clock } from '../lib/clock.ts';
-import { createLineServer, type LineListenerOptions, type LineServer } from '../net/line-server.ts';
+import { createLineServer } from '../net/line-server.ts';
+import type { SessionListenerOptions, SessionServer } from '../net/session-server.ts';
 import type { Tls } from '../net/tls.ts';
 import type { SieveScripts } from '../sieve/script-store.ts';
 import type { ManageSieveService } from './command.ts';
@@ -11,7 +12,7 @@ import { defaultLimits, type ManageSieveLimits } from './limits.ts';
 import { ManageSieveSession } from './session.ts';
 
 export interface ManageSieveServerOptions {
-  readonly listener: LineListenerOptions;
+  readonly listener: SessionListenerOptions;
   readonly directory: Directory;
   readonly scripts: SieveScripts;
   /** Names that `require` accepts. */
@@ -30,7 +31,7 @@ export interface ManageSieveServerOptions {
 }
 
 /** Throws where the options cannot work: TLS demanded without a certificate. */
-export function createManageSieveServer(given: ManageSieveServerOptions): LineServer {
+export function createManageSieveServer(given: ManageSieveServerOptions): SessionServer {
   const { listener, directory, scripts, extensions, maxRedirects, log, clock, tls, verifyToken } = given;
   const limits = { ...defaultLimits, ...given.limits };
   const service: ManageSieveService = {
@@ -53,6 +54,6 @@ export function createManageSieveServer(given: ManageSieveServerOptions): LineSe
     log,
     clock,
     ...(tls && { tls }),
-    startSession: connection => new ManageSieveSession(connection, service, listener.allowPlaintextAuth ?? false).run(),
+    startSession: connection => new ManageSieveSession(connection, service).run(),
   });
 }

@@ -36,13 +36,13 @@ export class ManageSieveSession implements SessionView {
   #badCommands = 0;
   #commands = 0;
 
-  constructor(connection: LineConnection, service: ManageSieveService, allowPlaintext: boolean) {
+  constructor(connection: LineConnection, service: ManageSieveService) {
     this.service = service;
     this.lines = connection.session;
     this.log = connection.log;
     this.from = { address: connection.remote.address, service: 'managesieve' };
     this.#startTls = connection.startTls;
-    this.#allowPlaintext = allowPlaintext;
+    this.#allowPlaintext = connection.allowPlaintextAuth;
   }
 
   get user(): string {

@@ -4,7 +4,8 @@ import type { Directory } from '../accounts/directory.ts';
 import type { VerifyToken } from '../accounts/sasl/mechanism.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { MailStore } from '../mailstore/mailbox.ts';
-import { createLineServer, type LineListenerOptions, type LineServer } from '../net/line-server.ts';
+import { createLineServer } from '../net/line-server.ts';
+import type { SessionListenerOptions, SessionServer } from '../net/session-server.ts';
 import type { Tls } from '../net/tls.ts';
 import type { Pop3Service } from './command.ts';
 import { defaultLimits, type Pop3Limits } from './limits.ts';
@@ -14,7 +15,7 @@ import { defaultOptions, type Pop3Options } from './options.ts';
 import { Pop3Session } from './session.ts';
 
 export interface Pop3ServerOptions {
-  readonly listener: LineListenerOptions;
+  readonly listener: SessionListenerOptions;
   readonly hostname: string;
   readonly directory: Directory;
   readonly store: MailStore;
@@ -29,7 +30,7 @@ export interface Pop3ServerOptions {
 }
 
 /** Throws where the options cannot work: TLS demanded without a certificate. */
-export function createPop3Server(given: Pop3ServerOptions): LineServer {
+export function createPop3Server(given: Pop3ServerOptions): SessionServer {
   const { listener, hostname, directory, store, log, clock, tls, verifyToken } = given;
   const limits = { ...defaultLimits, ...given.limits };
   const options = { ...defaultOptions, ...given.options };
@@ -53,6 +54,6 @@ export function createPop3Server(given: Pop3ServerOptions): LineServer {
     log,
     clock,
     ...(tls && { tls }),
-    startSession: connection => new Pop3Session(connection, service, listener.allowPlaintextAuth ?? false).run(),
+    startSession: connection => new Pop3Session(connection, service).run(),
   });
 }

@@ -33,13 +33,13 @@ export class Pop3Session implements SessionView {
   #commands = 0;
   #replied = false;
 
-  constructor(connection: LineConnection, service: Pop3Service, allowPlaintext: boolean) {
+  constructor(connection: LineConnection, service: Pop3Service) {
     this.service = service;
     this.lines = connection.session;
     this.log = connection.log;
     this.from = { address: connection.remote.address, service: 'pop3' };
     this.#startTls = connection.startTls;
-    this.#allowPlaintext = allowPlaintext;
+    this.#allowPlaintext = connection.allowPlaintextAuth;
   }
 
   get state(): Pop3State {

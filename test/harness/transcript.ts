@@ -51,7 +51,7 @@ export interface TranscriptServer {
 }
 
 /** A reply that does not come fails the scenario after this long; nothing ever waits for it to pass. */
-const replyTimeoutMs = 5000;
+const replyTimeoutMs = 60_000;
 
 export function parseTranscript(text: string, file: string): readonly Scenario[] {
   const scenarios: { name: string; options: Record<string, string>; steps: Step[] }[] = [];

@@ -5,14 +5,15 @@ import path from 'node:path';
 import { type Logger, pino } from 'pino';
 import type { AuthResult, Directory } from '../../../core/accounts/directory.ts';
 import type { ImapListenerOptions } from '../../../core/imap/server.ts';
-import { createImapServer, type ImapServer } from '../../../core/imap/server.ts';
+import { createImapServer } from '../../../core/imap/server.ts';
 import { type Clock, systemClock } from '../../../core/lib/clock.ts';
 import type { MailStore } from '../../../core/mailstore/mailbox.ts';
 import { createMaildirStore } from '../../../core/mailstore/maildir-store.ts';
+import type { SessionServer } from '../../../core/net/session-server.ts';
 import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
 
 export interface ImapFixture {
-  readonly server: ImapServer;
+  readonly server: SessionServer;
   readonly port: number;
   readonly store: MailStore;
   readonly folder: string;

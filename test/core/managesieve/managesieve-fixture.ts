@@ -6,7 +6,7 @@ import path from 'node:path';
 import { pino } from 'pino';
 import { type Clock, systemClock } from '../../../core/lib/clock.ts';
 import { createManageSieveServer, type ManageSieveServerOptions } from '../../../core/managesieve/server.ts';
-import type { LineListenerOptions, LineServer } from '../../../core/net/line-server.ts';
+import type { SessionListenerOptions, SessionServer } from '../../../core/net/session-server.ts';
 import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
 import { checkScript } from '../../../core/sieve/check-script.ts';
 import type { Diagnostic } from '../../../core/sieve/diagnostic.ts';
@@ -29,7 +29,7 @@ export function toyCheck(content: Buffer): readonly Diagnostic[] {
 }
 
 export interface ManageSieveFixture {
-  readonly server: LineServer;
+  readonly server: SessionServer;
   readonly port: number;
   readonly scripts: SieveScripts;
   readonly folder: string;
@@ -38,7 +38,7 @@ export interface ManageSieveFixture {
 }
 
 export interface FixtureOptions {
-  readonly listener?: Partial<LineListenerOptions>;
+  readonly listener?: Partial<SessionListenerOptions>;
   readonly limits?: ManageSieveServerOptions['limits'];
   readonly clock?: Clock;
   readonly withTls?: boolean;

@@ -7,13 +7,13 @@ import { type Clock, systemClock } from '../../../core/lib/clock.ts';
 import { bufferRope } from '../../../core/mail/rope.ts';
 import type { MailStore } from '../../../core/mailstore/mailbox.ts';
 import { createMaildirStore } from '../../../core/mailstore/maildir-store.ts';
-import type { LineListenerOptions, LineServer } from '../../../core/net/line-server.ts';
+import type { SessionListenerOptions, SessionServer } from '../../../core/net/session-server.ts';
 import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
 import { createPop3Server, type Pop3ServerOptions } from '../../../core/pop3/server.ts';
 import { testAccounts } from '../../harness/accounts.ts';
 
 export interface Pop3Fixture {
-  readonly server: LineServer;
+  readonly server: SessionServer;
   readonly port: number;
   readonly store: MailStore;
   readonly folder: string;
@@ -27,7 +27,7 @@ export interface Pop3Fixture {
 }
 
 export interface Pop3FixtureOptions {
-  readonly listener?: Partial<LineListenerOptions>;
+  readonly listener?: Partial<SessionListenerOptions>;
   readonly options?: Pop3ServerOptions['options'];
   readonly limits?: Pop3ServerOptions['limits'];
   readonly clock?: Clock;
