@@ -8,6 +8,7 @@ import { dnsbl } from './dnsbl/index.ts';
 import { exampleHeaderStamp } from './example-header-stamp/index.ts';
 import { limits } from './limits/index.ts';
 import { mailAuth } from './mail-auth/index.ts';
+import { milter } from './milter/index.ts';
 import { recipients } from './recipients/index.ts';
 import { relayPolicy } from './relay-policy/index.ts';
 import { rfc822 } from './rfc822/index.ts';
@@ -22,6 +23,7 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   'example-header-stamp': exampleHeaderStamp,
   limits,
   'mail-auth': mailAuth,
+  milter,
   'relay-policy': relayPolicy,
   recipients,
   rfc822,

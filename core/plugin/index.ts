@@ -25,7 +25,7 @@ export { formatMessageId } from '../mail/message-id.ts';
 export { type ContentType, type MimePart, parseMime, walkParts } from '../mail/mime.ts';
 export { countHops, parseReceived } from '../mail/received.ts';
 export { closing, type Reply, replies, reply } from '../mail/reply.ts';
-export { bufferRope, type Rope, ropeChunks } from '../mail/rope.ts';
+export { bufferRope, type Rope, ropeChunks, sliceRope } from '../mail/rope.ts';
 export * from './contract.ts';
 export * from './define.ts';
 export * from './engine-hosts.ts';
