@@ -1,4 +1,4 @@
-// The commands of SMTP and LMTP as one table: the dispatcher in `session.ts` reads the flags, a handler never asks whether
+// The commands of SMTP and LMTP as one table: `dispatch.ts` reads the flags, a handler never asks whether
 // it may run.
 
 import { auth } from './auth.ts';

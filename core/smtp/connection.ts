@@ -18,6 +18,7 @@ import { SMTPConnection } from 'smtp-server/lib/smtp-connection';
 import type { SMTPStream } from 'smtp-server/lib/smtp-stream';
 import type { Tls } from '../net/tls.ts';
 import type { Session } from '../plugin/contract.ts';
+import { dispatch } from './dispatch.ts';
 import { type Done, SmtpInput } from './input.ts';
 import { maxCommandLine, SmtpSession } from './session.ts';
 import type { Client, SessionContext } from './session-context.ts';
@@ -76,7 +77,13 @@ export class LibraryConnection extends SMTPConnection implements Client {
     });
     this.host = server;
     this.limits = server.given.context.limits;
-    this.smtp = new SmtpSession(server.given.context, this, handler => new SmtpInput(handler, maxCommandLine), facts);
+    this.smtp = new SmtpSession(
+      server.given.context,
+      this,
+      handler => new SmtpInput(handler, maxCommandLine),
+      dispatch,
+      facts,
+    );
   }
 
   /** The library only ever sets `isClosed` on its parser and unpipes it. Runs within its constructor. */

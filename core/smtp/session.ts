@@ -1,4 +1,4 @@
-// One SMTP or LMTP session: its state, its replies, its limits. Commands are in `commands.ts`; the socket is behind
+// One SMTP or LMTP session: its state, its replies, its limits. Commands come by `dispatch.ts`; the socket is behind
 // `Client`, the bytes behind `SmtpInput`, the decisions behind `ChainSession`.
 //
 // Invariants: one command works at a time; every command gets its reply, in order; a throw anywhere becomes 451 and never
@@ -8,8 +8,6 @@ import type { Logger } from 'pino';
 import type { Reply } from '../mail/reply.ts';
 import type { ChainSession, GateOutcome } from '../pipeline/chain.ts';
 import type { Identity, Session } from '../plugin/contract.ts';
-import { hasControls, splitCommand } from './command-line.ts';
-import { commands } from './commands.ts';
 import { greetingRefusal } from './greeting-refusal.ts';
 import type { Done, InputHandler, SmtpInput } from './input.ts';
 import type { Client, SessionContext } from './session-context.ts';
@@ -24,6 +22,9 @@ export const maxAuthLine = 12_288;
 const rateGraceMs = 60_000;
 
 const clientGone = new Error('The client is gone');
+
+/** Finds the command of a line and runs it; one for all sessions. */
+export type Dispatch = (session: SmtpSession, line: Buffer) => Done;
 
 export class SmtpSession implements InputHandler {
   readonly id: string;
@@ -44,16 +45,18 @@ export class SmtpSession implements InputHandler {
   continuation: ((line: string) => Done) | undefined;
   authFailures = 0;
   messages = 0;
+  /** Since the last message; see `limits`. */
+  idleCommands = 0;
+  unknownCommands = 0;
   private lifetime: AbortController | undefined;
   private out = '';
   private over = false;
   private stopping = false;
   private working = false;
   private errors = 0;
-  private idleCommands = 0;
-  private unknownCommands = 0;
   private transactions = 0;
   private acceptedRecipients = 0;
+  private readonly dispatch: Dispatch;
   private readonly startedAt: number;
   private lastInputAt: number;
   private bodyStartedAt = 0;
@@ -61,8 +64,15 @@ export class SmtpSession implements InputHandler {
   private ending = 'client left';
   private lastRefusal = '';
 
-  constructor(context: SessionContext, client: Client, input: (handler: InputHandler) => SmtpInput, facts: Session) {
+  constructor(
+    context: SessionContext,
+    client: Client,
+    input: (handler: InputHandler) => SmtpInput,
+    dispatch: Dispatch,
+    facts: Session,
+  ) {
     this.context = context;
+    this.dispatch = dispatch;
     this.client = client;
     this.id = facts.id;
     this.facts = facts;
@@ -239,7 +249,7 @@ export class SmtpSession implements InputHandler {
   }
 
   line(line: Buffer): Done {
-    const run = this.dispatch(line);
+    const run = this.dispatch(this, line);
     if (!run) return undefined;
     this.working = true;
     return this.guarded(run);
@@ -276,43 +286,6 @@ export class SmtpSession implements InputHandler {
 
   waiting(): void {
     if (this.out !== '') setImmediate(() => this.flush());
-  }
-
-  private dispatch(line: Buffer): Done {
-    const raw = line.toString('latin1');
-    if (this.continuation) return this.continuation(raw);
-    if (hasControls(raw)) return this.error(500, '5.5.2', 'Syntax error: control character');
-    const { verb, args } = splitCommand(raw);
-    const command = commands.get(verb);
-    if (!command) return this.unknown(verb);
-    const lmtp = this.context.listener.role === 'lmtp';
-    if (command.only && command.only !== (lmtp ? 'lmtp' : 'smtp')) return this.unknown(verb);
-    if (command.moves === false && ++this.idleCommands > this.context.limits.idleCommands)
-      return this.drop('4.7.0', 'Too many commands without a message');
-    if (!command.beforeTls && this.tlsMissing())
-      // RFC 3207 §4
-      return this.error(530, '5.7.0', 'Must issue a STARTTLS command first');
-    if (command.afterHello && !this.greetedBy) return this.error(503, '5.5.1', `Send ${lmtp ? 'LHLO' : 'EHLO'} first`);
-    // RFC 6409 §4.3, RFC 4954 §6
-    if (command.afterAuth && this.context.listener.role === 'submission' && !this.identity)
-      return this.error(530, '5.7.0', 'Authentication required');
-    return command.run(this, args);
-  }
-
-  private tlsMissing(): boolean {
-    const { role, allowPlaintextAuth } = this.context.listener;
-    return role === 'submission' && !this.facts.tls && !allowPlaintextAuth;
-  }
-
-  private unknown(verb: string): void {
-    // A web page or another protocol was pointed at this port: what follows are not commands.
-    if (/^(?:GET|POST|PUT|HEAD|OPTIONS|CONNECT|DELETE|TRACE|PATCH)$/.test(verb) && !this.greetedBy) {
-      this.reply(554, '5.5.1', 'Protocol error');
-      this.close('not SMTP');
-      return;
-    }
-    if (++this.unknownCommands > this.context.limits.unknownCommands) this.drop('4.7.0', 'Too many unknown commands');
-    else this.error(500, '5.5.2', 'Command not recognized');
   }
 
   // ---- replies

@@ -3,14 +3,26 @@ import type { Clock } from '../lib/clock.ts';
 import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
 import type { TraceRecipient } from '../mail/trace.ts';
+import type { ChainSession } from '../pipeline/chain.ts';
+import type { Identity, Session } from '../plugin/contract.ts';
 import type { Incoming } from './incoming.ts';
-import type { SmtpSession } from './session.ts';
+import type { SessionContext } from './session-context.ts';
 
 export interface TransactionEnd {
   readonly outcome: 'accepted' | 'rejected' | 'deferred' | 'quarantined' | 'discarded' | 'aborted';
   /** As the client heard it, or '' where it heard none. */
   readonly reply: string;
   readonly recipients?: readonly TraceRecipient[];
+}
+
+/** What the record tells of the session. */
+export interface TransactionSession {
+  readonly id: string;
+  readonly context: SessionContext;
+  readonly facts: Session;
+  readonly identity: Identity | undefined;
+  readonly helo: string;
+  readonly chain: ChainSession;
 }
 
 export class Transaction {
@@ -62,7 +74,7 @@ export class Transaction {
   }
 
   /** Hands the record to the sink. Call once, before the chain forgets the transaction. */
-  record(session: SmtpSession, end: TransactionEnd): void {
+  record(session: TransactionSession, end: TransactionEnd): void {
     const { facts, identity, helo } = session;
     const { sender, recipients } = this.envelope;
     const outcome = recipientOutcomes[end.outcome];
