@@ -39,7 +39,7 @@ class ByteScan {
 
   push(chunk: Buffer): void {
     this.#nul ||= chunk.includes(0);
-    const { longest, rest } = lineLengths(chunk, this.#carried);
+    const { longest, rest } = lineLengths(chunk, this.#carried, this.#previous);
     this.#longestLine = Math.max(this.#longestLine, longest);
     this.#carried = rest;
     if (this.#lineEnds) {
@@ -73,7 +73,14 @@ async function scanFile(rope: Message['rope'], scan: ByteScan): Promise<ByteFact
 }
 
 /** From the start of each line it jumps as far as a line may reach and looks back for a line end: few lines are visited. */
-function lineLengths(chunk: Buffer, carried: number): { readonly longest: number; readonly rest: number } {
+function lineLengths(
+  chunk: Buffer,
+  carried: number,
+  previous: number,
+): { readonly longest: number; readonly rest: number } {
+  /** Of a line that ends with the LF at `end`, without its line end. */
+  const lengthOf = (start: number, end: number): number =>
+    end - start - ((end === 0 ? previous : chunk[end - 1]) === CR ? 1 : 0);
   let longest = 0;
   let start = -carried;
   for (;;) {
@@ -81,12 +88,14 @@ function lineLengths(chunk: Buffer, carried: number): { readonly longest: number
     if (reach >= chunk.length) break;
     const end = reach < 0 ? -1 : chunk.lastIndexOf(LF, reach);
     if (end >= Math.max(start, 0)) {
+      // With a bare LF this one may be a byte too long.
+      if (end === reach) longest = Math.max(longest, lengthOf(start, end));
       start = end + 1;
       continue;
     }
     const far = chunk.indexOf(LF, Math.max(reach, 0));
     if (far < 0) return { longest: Math.max(longest, chunk.length - start), rest: chunk.length - start };
-    longest = Math.max(longest, far - start - (chunk[far - 1] === CR ? 1 : 0));
+    longest = Math.max(longest, lengthOf(start, far));
     start = far + 1;
   }
   const last = chunk.lastIndexOf(LF);
