@@ -1,7 +1,8 @@
 // How the network cuts the bytes must never matter, and what comes out must be what a plain reading of the rules gives.
-import fc from 'fast-check';
+
 import t from 'tap';
 import { DataDecoder, type DecoderOptions } from '../../core/smtp/data-decoder.ts';
+import { fc } from '../harness/fuzz.ts';
 
 const options: DecoderOptions = {
   dots: true,

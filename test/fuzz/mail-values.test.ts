@@ -1,5 +1,5 @@
 // Whatever the bytes are: no exception, nothing lost, offsets that fit, and the same result in any cut of the stream.
-import fc from 'fast-check';
+
 import t from 'tap';
 import { formatAddress, parseMailbox, parsePath } from '../../core/mail/address.ts';
 import { displayName, parseAddressList } from '../../core/mail/address-list.ts';
@@ -14,6 +14,7 @@ import { HeaderScan } from '../../core/mail/message.ts';
 import { type MimePart, parseMime, parseMimeChunks, walkParts } from '../../core/mail/mime.ts';
 import { parseReceived } from '../../core/mail/received.ts';
 import { checkOffsets } from '../core/mail/check-offsets.ts';
+import { fc } from '../harness/fuzz.ts';
 
 const fragments = [
   '\r\n',

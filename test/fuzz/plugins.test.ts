@@ -1,10 +1,11 @@
 // What parsers of plugins meet: map files with anything in them, codes, messages of any bytes.
-import fc from 'fast-check';
+
 import t from 'tap';
 import { MapFileError, parseAliases, parseIncluded, parseVirtual } from '../../plugins/aliases/parse-map.ts';
 import { classify, parseCodeRule } from '../../plugins/dnsbl/return-codes.ts';
 import { plugins } from '../../plugins/index.ts';
 import { scanBytes } from '../../plugins/rfc822/facts.ts';
+import { fc } from '../harness/fuzz.ts';
 import { plugin } from '../harness/plugin.ts';
 import { testMessage } from '../harness/test-message.ts';
 

@@ -1,10 +1,11 @@
 // The command grammar and the input cutter against arbitrary bytes: no throw, no lost or doubled byte, and the network's
 // cuts change nothing.
-import fc from 'fast-check';
+
 import t from 'tap';
 import { hasControls, parseParameters, pathEnd, splitCommand, xtextValue } from '../../core/smtp/command-line.ts';
 import { type BodySink, SmtpInput } from '../../core/smtp/input.ts';
 import { readPath } from '../../core/smtp/path-argument.ts';
+import { fc } from '../harness/fuzz.ts';
 
 const settings = { numRuns: 3000 };
 const junk = fc

@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import t from 'tap';
 import type { Message } from '../../core/mail/message.ts';
 import { milter } from '../../plugins/milter/index.ts';
@@ -7,6 +6,7 @@ import { parseReply } from '../../plugins/milter/reply.ts';
 import { corpusMessages } from '../harness/corpus.ts';
 import { requireEngines } from '../harness/engine.ts';
 import { startFaultServer } from '../harness/fault-server.ts';
+import { fc } from '../harness/fuzz.ts';
 import { startOpenDkims } from '../harness/opendkim.ts';
 import { type Answered, type ClientFacts, type DrivenPlugin, type PluginSetup, plugin } from '../harness/plugin.ts';
 import { startScriptedMilter } from '../harness/scripted-milter.ts';

@@ -1,6 +1,5 @@
 import { createHash, createHmac, pbkdf2Sync } from 'node:crypto';
 import path from 'node:path';
-import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { authLimits } from '../../../core/accounts/auth-limits.ts';
 import type { AuthResult, Directory } from '../../../core/accounts/directory.ts';
@@ -10,6 +9,7 @@ import { offeredMechanisms } from '../../../core/accounts/sasl/mechanisms.ts';
 import { openUsers } from '../../../core/accounts/users.ts';
 import { systemClock } from '../../../core/lib/clock.ts';
 import { openSqliteState } from '../../../core/state/sqlite.ts';
+import { fc } from '../../harness/fuzz.ts';
 
 const from = { address: '192.0.2.1', service: 'pop3' } as const;
 const verifyToken = async (token: string): Promise<AuthResult> =>

@@ -4,13 +4,13 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import fc from 'fast-check';
 import t from 'tap';
 import { parseAddresses } from '../../../core/imap/address-list.ts';
 import { appendSpool } from '../../../core/imap/append-spool.ts';
 import { listPattern } from '../../../core/imap/list-pattern.ts';
 import { numberSpans, spansHold } from '../../../core/imap/number-spans.ts';
 import { ropeBytes } from '../../../core/mail/rope.ts';
+import { fc } from '../../harness/fuzz.ts';
 
 t.test('mailbox patterns', async t => {
   t.ok(listPattern('', '%').matches('Foo'));

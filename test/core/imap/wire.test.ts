@@ -1,7 +1,6 @@
 // The IMAP grammar alone: fuzzed for "never throws anything but its own error", "chunks do not matter" and "what the
 // encoder writes the lexer reads".
 import assert from 'node:assert/strict';
-import fc from 'fast-check';
 import t from 'tap';
 import {
   encodeAstring,
@@ -16,6 +15,7 @@ import { Lexer } from '../../../core/imap/wire/lexer.ts';
 import { type Section, type Segment, star } from '../../../core/imap/wire/types.ts';
 import { WireError } from '../../../core/imap/wire/wire-error.ts';
 import { decodeModifiedUtf7, encodeModifiedUtf7 } from '../../../core/mail/modified-utf7.ts';
+import { fc } from '../../harness/fuzz.ts';
 
 const runs = { numRuns: 500 };
 const lex = (text: string): Lexer => new Lexer([{ kind: 'text', bytes: Buffer.from(text, 'latin1') }]);

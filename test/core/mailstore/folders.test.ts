@@ -1,8 +1,8 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import fc from 'fast-check';
 import t from 'tap';
 import { canonicalName, directoryOf, nameOf } from '../../../core/mailstore/folder-name.ts';
 import type { UserMail } from '../../../core/mailstore/mailbox.ts';
+import { fc } from '../../harness/fuzz.ts';
 import { mail, openStore, rope } from './store-harness.ts';
 
 const code = (error: unknown): unknown => (error as { code?: unknown }).code;

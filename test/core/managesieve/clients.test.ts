@@ -2,10 +2,10 @@ import { execFile } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import path from 'node:path';
-import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { parseLine, stringOut } from '../../../core/managesieve/wire.ts';
 import { requireEngines } from '../../harness/engine.ts';
+import { fc } from '../../harness/fuzz.ts';
 import { type FixtureOptions, type ManageSieveFixture, startManageSieve } from './managesieve-fixture.ts';
 
 async function start(t: Test, options?: FixtureOptions): Promise<ManageSieveFixture> {

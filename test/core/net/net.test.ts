@@ -5,7 +5,6 @@ import { connect, isIP, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { connect as tlsConnect } from 'node:tls';
-import fc from 'fast-check';
 import t from 'tap';
 import { addressBytes, cidrSet, networkKey, parseCidr, unmapAddress } from '../../../core/lib/cidr.ts';
 import { type Clock, systemClock } from '../../../core/lib/clock.ts';
@@ -14,6 +13,7 @@ import { listen } from '../../../core/net/listener.ts';
 import { parseProxyHeader, readProxyHeader } from '../../../core/net/proxy-protocol.ts';
 import { selfSignedCertificate } from '../../../core/net/self-signed.ts';
 import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
+import { fc } from '../../harness/fuzz.ts';
 
 function heldClock(): Clock & { move(ms: number): void } {
   let at = 0;

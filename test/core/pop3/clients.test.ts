@@ -3,11 +3,11 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from '
 import { connect } from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import fc from 'fast-check';
 import Pop3Client from 'node-pop3';
 import t, { type Test } from 'tap';
 import { DotStuffer, TopCutter } from '../../../core/pop3/multiline.ts';
 import { requireEngines } from '../../harness/engine.ts';
+import { fc } from '../../harness/fuzz.ts';
 import { type Pop3Fixture, type Pop3FixtureOptions, startPop3 } from './pop3-fixture.ts';
 
 const run = promisify(execFile);

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import fc from 'fast-check';
 import t from 'tap';
 import { createDotStuffer } from '../../../core/relay/dot-stuffer.ts';
 import { createReplyReader, ProtocolError } from '../../../core/relay/reply-reader.ts';
+import { fc } from '../../harness/fuzz.ts';
 import { jobOf, type Move, message, never, type PeerScript, rcpt, relay, ropeOf, startPeer, target } from './peers.ts';
 
 const one = [rcpt('one@a.test')];
