@@ -40,6 +40,9 @@ const samples: Readonly<Record<string, Sample>> = {
       },
     },
   },
+  milter: { engine: 'absent' },
+  rspamd: { engine: 'absent' },
+  spamassassin: { engine: 'absent' },
 };
 
 function optionsTable(tested: Plugin<unknown>): string {
