@@ -51,6 +51,7 @@ export function decodeText(bytes: Buffer, charset = 'us-ascii'): string {
   if (name === 'utf-8' || name === 'utf8') return stripBom(bytes.toString('utf8'));
   if (!latin1Names.has(name)) {
     const decoder = runtimeDecoder(name);
+    if (decoder?.encoding === 'windows-1252') return decodeWindows1252(bytes);
     if (decoder) return decoder.decode(bytes);
     if (iconv.encodingExists(name)) return iconv.decode(bytes, name);
   }
@@ -59,9 +60,16 @@ export function decodeText(bytes: Buffer, charset = 'us-ascii'): string {
 
 const stripBom = (text: string): string => (text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
 
+/** 0x80 to 0x9f; the five bytes that the code page leaves open stay as they are. */
+const windows1252Extras = '€\u0081‚ƒ„…†‡ˆ‰Š‹Œ\u008dŽ\u008f\u0090‘’“”•–—˜™š›œ\u009džŸ';
+
+/** The decoder of Node 20 takes windows-1252 for Latin-1: no euro sign, no typographic quotes. */
+const decodeWindows1252 = (bytes: Buffer): string =>
+  bytes.toString('latin1').replace(/[\x80-\x9f]/g, byte => windows1252Extras[byte.charCodeAt(0) - 0x80] ?? byte);
+
 function guessText(bytes: Buffer): string {
   const text = bytes.toString('utf8');
-  return text.includes('\uFFFD') ? new TextDecoder('windows-1252').decode(bytes) : stripBom(text);
+  return text.includes('\uFFFD') ? decodeWindows1252(bytes) : stripBom(text);
 }
 
 /** Bytes of `text` in `charset` (default UTF-8); undefined when the charset is unknown. */
