@@ -35,7 +35,7 @@ export function parseZone(text: string): number | undefined {
 }
 
 const form =
-  /^(?:[a-z]{3,9}\s*,?\s*)?([0-9]{1,2})\s+([a-z]{3})[a-z]*\s+([0-9]{2,4})\s+([0-9]{1,2})\s*:\s*([0-9]{1,2})(?:\s*:\s*([0-9]{1,2}))?(?:\s+([+-][0-9]{4}|[a-z]{1,5}))?\s*$/i;
+  /^(?:[a-z]{3,9}\s*,?\s*)?([0-9]{1,2})\s+([a-z]{3})[a-z]*\s+([0-9]{2,4})\s+([0-9]{1,2})\s*:\s*([0-9]{2})(?:\s*:\s*([0-9]{2}))?(?:\s+([+-][0-9]{4}|[a-z]{1,5}))?\s*$/i;
 
 /** Undefined for what is no date, or a day that the calendar does not have. */
 export function parseDateTime(text: string): DateTime | undefined {
@@ -46,7 +46,8 @@ export function parseDateTime(text: string): DateTime | undefined {
   const year = fullYear(yearText);
   // RFC 5322 §4.3: unknown names of zones are -0000.
   const zoneMinutes = /^[+-]/.test(zoneText) ? parseZone(zoneText) : (namedZones[zoneText.toLowerCase()] ?? 0);
-  if (month === -1 || zoneMinutes === undefined) return undefined;
+  // RFC 5322 §3.3: 1900 or later
+  if (month === -1 || zoneMinutes === undefined || year < 1900) return undefined;
   if (Number(hour) > 23 || Number(minute) > 59 || Number(second) > 60) return undefined;
   const at = new Date(0);
   at.setUTCFullYear(year, month, Number(day));

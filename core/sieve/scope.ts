@@ -30,6 +30,7 @@ export class ScriptUnit implements Unit {
   readonly #once = new Set<string>();
   #muted = 0;
   #stages: readonly StringStage[] | undefined;
+  #list: readonly ExtensionDefinition[] | undefined;
 
   constructor(registry: Registry, limits: CompileLimits) {
     this.registry = registry;
@@ -38,7 +39,8 @@ export class ScriptUnit implements Unit {
   }
 
   get extensions(): readonly ExtensionDefinition[] {
-    return [...this.#active.values()];
+    this.#list ??= [...this.#active.values()];
+    return this.#list;
   }
 
   stringStages(): readonly StringStage[] {
@@ -58,6 +60,7 @@ export class ScriptUnit implements Unit {
     if (this.#active.has(extension.name)) return;
     this.#active.set(extension.name, extension);
     this.#stages = undefined;
+    this.#list = undefined;
     for (const name of extension.implies ?? []) {
       const implied = this.registry.extensions.get(name);
       if (implied) this.activate(implied);

@@ -28,13 +28,11 @@ const needMime = (word: WordScope): void => {
 type Facet = 'type' | 'subtype' | 'contenttype';
 function facet(field: HeaderField, which: Facet): string {
   const name = field.name.toLowerCase();
-  if (name === 'content-type') {
-    const found = parseContentType(field.value);
-    if (!found) return '';
-    return which === 'type' ? found.type : which === 'subtype' ? found.subtype : `${found.type}/${found.subtype}`;
-  }
-  if (name === 'content-disposition' && which !== 'subtype') return parseDisposition(field.value)?.type ?? '';
-  return '';
+  // As written: which letters are the same is for the comparator to say.
+  const [, type = '', subtype = ''] = /^\s*([^\s/;()]+)\s*(?:\/\s*([^\s;()]+))?/.exec(field.value) ?? [];
+  if (name === 'content-type' && subtype !== '')
+    return which === 'type' ? type : which === 'subtype' ? subtype : `${type}/${subtype}`;
+  return name === 'content-disposition' && which !== 'subtype' ? type : '';
 }
 
 function parameters(field: HeaderField, names: readonly string[]): readonly string[] {
