@@ -137,9 +137,16 @@ class AddressParser {
     const named = name === undefined || name === '' ? {} : { name };
     if (at <= 0 || !wellFormed || local === undefined || domain === undefined || domain === '')
       this.out.push({ local: '', domain: '', text: raw, valid: false, ...named });
-    else this.out.push({ local, domain, text: `${local}@${domain}`, valid: true, ...named });
+    else this.out.push({ local, domain, text: formatSpec(local, domain), valid: true, ...named });
   }
 }
+
+const dotAtom =
+  /^[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\u{10ffff}]+(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\u{10ffff}]+)*$/u;
+
+/** `local@domain`, the local part quoted where RFC 5322 §3.4.1 needs it. */
+export const formatSpec = (local: string, domain: string): string =>
+  `${dotAtom.test(local) ? local : `"${local.replace(/["\\]/g, char => `\\${char}`)}"`}@${domain}`;
 
 /** Words separated by dots; undefined where two words stand without one, or something else is between. */
 function dotted(tokens: readonly Token[]): string | undefined {

@@ -5,7 +5,7 @@ import { encodeWords } from '../mail/encoded-words.ts';
 import { renderField } from '../mail/header-edit.ts';
 import type { Rope } from '../mail/rope.ts';
 import { bufferRope } from '../mail/rope.ts';
-import { parseOneAddress } from './addresses.ts';
+import { formatSpec, parseOneAddress } from './addresses.ts';
 import type { SieveHost } from './contract.ts';
 import { formatDateTime } from './date-time.ts';
 import { setting } from './settings.ts';
@@ -38,11 +38,6 @@ export function addressField(text: string): string {
       : encodeWords(found.name);
   return `${name} <${spec}>`;
 }
-
-const dotAtom =
-  /^[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\u{10ffff}]+(?:\.[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~\u0080-\u{10ffff}]+)*$/u;
-const formatSpec = (local: string, domain: string): string =>
-  `${dotAtom.test(local) ? local : `"${local.replace(/["\\]/g, char => `\\${char}`)}"`}@${domain}`;
 
 const beyondLine = /[^\0-\x7f]|[^\n]{999}/;
 

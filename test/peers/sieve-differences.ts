@@ -31,10 +31,22 @@ function once(actions: readonly string[]): readonly string[] {
 const reasons: readonly (readonly [RegExp, string])[] = [
   [/extracttext/, 'RFC 5703 §7: `:first` counts characters, not octets'],
   [/addheader :last/, 'RFC 5293 §4: `:last` adds below the fields of that name that are there, so it is not the first'],
+  [/\bdate (:zone "\S+"|:originalzone)? ?:matches/, 'RFC 5260 §4: what is no date-time of RFC 5322 is no date'],
+  [
+    /anyof \(.*\btrue\b.*\)/,
+    'RFC 5229 §3.2: tests from left to right, and their captures, also before one that is always true',
+  ],
+  [
+    /set\s+[:\w ]*"(\w)" "[^"]*\$\{\1\}/i,
+    'RFC 5229 §3: the value of a variable is the one it has when control reaches the statement, also in `set` of itself',
+  ],
   [/:param "charset"/, 'RFC 5703 §4.2: a parameter that is absent gives no value to compare'],
   [/\*\?/, 'RFC 5229 §3.2: in `*?` the star takes as little as possible, nothing, and `?` the character'],
   [/body .*""/, 'RFC 5228 §2.7.1: the empty key is contained in every value'],
-  [/address .*:(localpart|user|detail|domain)/, 'RFC 5228 §2.7.4: an empty field holds no address, so no part of one'],
+  [
+    /:value "(lt|le|gt|ge)"/,
+    'RFC 4790 §9.2.1: i;ascii-casemap orders as upper case, so letters come before the backslash',
+  ],
 ];
 
 /** RFC 5293 §7 wants the body as it was; Pigeonhole loses it when fields were edited before. */
@@ -42,9 +54,8 @@ const editedBefore = (script: string, statement: string): boolean =>
   /body :raw/.test(statement) && /(add|delete)header/.test(script.slice(0, script.indexOf(statement)));
 
 /** The reason, or undefined: nobody knows. */
-export function explain({ here, there, script }: Difference): string | undefined {
+export function explain({ here, there, script, message }: Difference): string | undefined {
   if (there.raw.includes('Panic:')) return 'none: Pigeonhole itself crashed';
-  if (here.log.join().includes('a@b@c')) return 'RFC 5228 §2.7.4: what is no valid address is compared as a whole';
   if (here.log.join('\n') === there.log.join('\n') && once(here.actions).join() === once(there.actions).join())
     return 'RFC 5228 §2.10.3, RFC 5232 §3: a message is stored once in a mailbox, with the last flags';
   if (here.log.join() === there.log.join() && script.includes(':copy') && apart(here.actions) === apart(there.actions))
@@ -57,6 +68,11 @@ export function explain({ here, there, script }: Difference): string | undefined
   );
   const id = (here.log[first] ?? there.log[first] ?? '').split(' ', 1)[0];
   const statement = script.split(/(?<=[;}] *)\n/).find(line => line.includes(`"${id} `)) ?? '';
+  const head = message.slice(0, message.indexOf('\r\n\r\n') + 2);
+  if (/address /.test(statement) && /^(cc|to|from|sender|reply-to|resent-to|bcc): *(.*:;)?\r$/im.test(head))
+    return 'RFC 5228 §2.7.4, §5.1: an empty field or group holds no address';
+  if (/address /.test(statement) && /a@b@c|broken/.test(head))
+    return 'RFC 5228 §2.7.4: what is no valid address is compared as a whole';
   const captured = here.log[first]?.slice(0, 8) === there.log[first]?.slice(0, 8);
   if (captured && /addheader :last/.test(script.slice(0, script.indexOf(statement))))
     return 'RFC 5293 §4: what `:last` added was matched earlier, and its captures are still seen';

@@ -22,7 +22,19 @@ import type { MemoryHost, MemoryHostOptions } from '../../harness/sieve-host.ts'
 import { memoryHost } from '../../harness/sieve-host.ts';
 import type { SieveCase } from './case-file.ts';
 
-const actionWords = new Set(['keep', 'fileinto', 'redirect', 'discard', 'reject', 'ereject', 'vacation', 'notify', 'report', 'pipe', 'none']);
+const actionWords = new Set([
+  'keep',
+  'fileinto',
+  'redirect',
+  'discard',
+  'reject',
+  'ereject',
+  'vacation',
+  'notify',
+  'report',
+  'pipe',
+  'none',
+]);
 
 /** Sentences about what is not as expected; empty when all is well. */
 export async function runCase(
@@ -39,7 +51,8 @@ export async function runCase(
   if (!compiled.ok) return problems;
   const host = memoryHost({ message, programs, ...(one.host as MemoryHostOptions) });
   const rounds = Number(one.expect.find(line => line.startsWith('runs '))?.slice(5) ?? 1);
-  const executing = rounds > 1 || one.expect.some(line => /^(stored|sent|envelope|skipped|executed|refused|order)\b/.test(line));
+  const executing =
+    rounds > 1 || one.expect.some(line => /^(stored|sent|envelope|skipped|executed|refused|order)\b/.test(line));
   let result = await run(compiled.program, host);
   let carried: ExecutionResult | undefined;
   for (let round = 0; round < rounds && executing; round += 1) {
@@ -115,7 +128,11 @@ function compareActions(one: SieveCase, result: SieveResult): readonly string[] 
       const entry = found[at];
       const needed = { ...(JSON.parse(json ?? '{}') as object), ...(implicit ? { implicit: true } : {}) };
       const exact = entry?.arguments['implicit'] === (implicit ? true : undefined);
-      return entry?.action === action && exact && Object.entries(needed).every(([key, value]) => equal(entry?.arguments[key], value));
+      return (
+        entry?.action === action &&
+        exact &&
+        Object.entries(needed).every(([key, value]) => equal(entry?.arguments[key], value))
+      );
     });
   return fits ? [] : [`actions: expected ${JSON.stringify(wanted)}, found ${JSON.stringify(found)}`];
 }

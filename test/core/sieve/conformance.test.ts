@@ -9,7 +9,9 @@ import { parseCases } from './case-file.ts';
 import { runCase } from './case-runner.ts';
 
 const folder = sourcePath('test/cases/sieve');
-const files = readdirSync(folder).filter(name => name.endsWith('.txt')).sort();
+const files = readdirSync(folder)
+  .filter(name => name.endsWith('.txt'))
+  .sort();
 const cases = files.flatMap(name => parseCases(name, readFileSync(path.join(folder, name), 'utf8')));
 const programs = ['vnd.dovecot.pipe', 'vnd.dovecot.filter', 'vnd.dovecot.execute'];
 const registry = standardRegistry([], { enable: programs });
@@ -29,13 +31,20 @@ for (const file of files)
   t.test(file, async t => {
     for (const one of cases.filter(candidate => candidate.file === file)) {
       const problems = await runCase(one, messageText(one.message), registry, fakePrograms);
-      t.same(problems, [], `${one.file}:${one.line} ${one.clause}: ${one.kind === 'script' ? '' : `${one.kind} `}${one.title}`);
+      t.same(
+        problems,
+        [],
+        `${one.file}:${one.line} ${one.clause}: ${one.kind === 'script' ? '' : `${one.kind} `}${one.title}`,
+      );
     }
   });
 
 t.test('the suite is complete', async t => {
   t.ok(cases.length >= 600, `${cases.length} cases`);
-  const text = cases.map(one => `${one.require.map(name => `"${name}"`).join()} ${one.script}`).join('\n').toLowerCase();
+  const text = cases
+    .map(one => `${one.require.map(name => `"${name}"`).join()} ${one.script}`)
+    .join('\n')
+    .toLowerCase();
   const missing: string[] = [];
   for (const extension of standardExtensions) {
     if (!extension.hidden && !text.includes(`"${extension.name}"`)) missing.push(extension.name);
