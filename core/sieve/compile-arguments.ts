@@ -283,7 +283,16 @@ class ArgumentReader {
     else if (type.needs && !comparator.definition.operations.includes(type.needs))
       this.#unit.report(at, `Comparator ${quote(name)} cannot be used with ':${type.name}'`);
     if (!comparator) return undefined;
+    if (type.checkKey) this.#checkKeys(type.checkKey);
     return { type, parameter: this.#matchParameter, comparator: comparator.definition, prepared: new Map() };
+  }
+
+  // What values are matched against is the last argument of every word that matches.
+  #checkKeys(check: NonNullable<MatchTypeDefinition['checkKey']>): void {
+    const name = this.#scope.definition.arguments?.at(-1)?.name ?? '';
+    const at = this.#scope.spans.get(name) ?? this.#scope.node.nameSpan;
+    for (const key of this.#scope.strings(name))
+      check(key, (message, severity) => this.#unit.report(at, message, severity));
   }
 
   #defaultMatchType(): MatchTypeDefinition {

@@ -20,7 +20,10 @@ export function compileRegex(pattern: string, ignoreCase: boolean): Regex {
   try {
     compiled = RE2JS.compile(posixClasses(pattern), flags);
   } catch (error) {
-    const why = error instanceof Error ? error.message.replace(/^error parsing regexp: /, '') : String(error);
+    const why =
+      error instanceof Error
+        ? error.message.replace(/^error parsing regexp: /, '').replace(/\(\?[a-z]+\)/, '')
+        : String(error);
     throw new Error(`Regular expression is not valid: ${why}`, { cause: error });
   }
   if (compiled.programSize() > maxProgram) throw new Error('Regular expression is too complex');

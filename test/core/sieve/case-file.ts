@@ -39,7 +39,6 @@ export function parseCases(file: string, text: string): readonly SieveCase[] {
     if (mark === '§') {
       clause = rest;
       quoted = false;
-      host = {};
     } else if (mark === '>') quoted = true;
     else if (mark === 'require:') require = rest === 'none' ? [] : rest.split(/,\s*/);
     else if (mark === 'message:') message = rest;
