@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: these are variables of Sieve scripts
 // Scripts mutated at random through the compiler and, where they compile, through a run; patterns that are made to be slow.
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';

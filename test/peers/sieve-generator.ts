@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: these are variables of Sieve scripts
 // Random scripts in what Postern and Pigeonhole both have, and messages that are hard to read. Every statement leaves a
 // line in the log, so that one run compares many tests.
 import type { Random } from '../harness/random.ts';

@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: these are variables of Sieve scripts
 // An extension from outside: a command with a block, a test with the engine's match types, an action with tags, a match
 // type, a namespace of variables, a modifier. It uses nothing but what `postern/sieve` exports.
 import t from 'tap';
