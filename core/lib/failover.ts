@@ -1,7 +1,8 @@
 // Several hosts that do the same work, asked in the order they are written. One that failed is left out for a while and
-// then tried again by the first caller who comes; if all are left out, all are tried all the same.
+// then tried again by the first caller who comes, and by no other meanwhile: what hangs shall cost one caller its time and
+// not all. If all are left out, all are tried all the same.
 import type { Clock } from './clock.ts';
-import { startDeadline } from './deadline.ts';
+import { raceSignal, startDeadline } from './deadline.ts';
 
 export interface FailoverOptions {
   readonly clock: Clock;
@@ -55,9 +56,11 @@ export function createFailover<Host>(
       let cause: unknown;
       for (const state of order()) {
         signal.throwIfAborted();
+        if (state.down) state.down = { ...state.down, until: clock.monotonic() + options.retryMs };
         const deadline = startDeadline(clock, options.attemptMs, signal);
         try {
-          const answer = await attempt(state.host, deadline.signal);
+          // An attempt that does not heed its signal is left to itself.
+          const answer = await raceSignal(attempt(state.host, deadline.signal), deadline.signal);
           become(state, undefined);
           return answer;
         } catch (error) {

@@ -15,7 +15,7 @@ export interface EngineProcess {
   readonly pid: number;
   /** All that it wrote to standard output and standard error so far. */
   output(): string;
-  /** Resolves once the output matches; rejects when the process ends or 30 s passed. */
+  /** Resolves once the output matches; rejects when the process ends or a minute passed. */
   untilOutput(pattern: RegExp): Promise<void>;
   /** Stops it and its children without ending them, as an engine that hangs. */
   freeze(): void;
@@ -24,7 +24,7 @@ export interface EngineProcess {
   kill(): Promise<void>;
 }
 
-const limitMs = 30_000;
+const limitMs = 60_000;
 
 /** A folder that engines which drop their privileges can enter too; removed at the end of the test. */
 export async function engineFolder(t: Teardown, name: string): Promise<string> {

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { deflateRawSync } from 'node:zlib';
 import t from 'tap';
 import { clamav } from '../../plugins/clamav/index.ts';
@@ -41,6 +42,13 @@ function zip(name: string, content: Buffer, encrypted = false): Buffer {
   end.writeUInt32LE(central.length, 8);
   end.writeUInt32LE(local.length, 12);
   return Buffer.concat([local, central, Buffer.from('PK\x05\x06'), end]);
+}
+
+/** Whether anybody is connected to that port of this machine. */
+async function connected(port: number): Promise<boolean> {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0');
+  const table = await readFile('/proc/net/tcp', 'latin1');
+  return new RegExp(`^\\s*\\d+: \\S+ 0100007F:${hex} 01`, 'm').test(table);
 }
 
 const header = 'From: a@b.example\nTo: bob@example.org\nSubject: x\nMIME-Version: 1.0\n';
@@ -133,7 +141,12 @@ t.test('hosts that are stopped, frozen or dying are passed over; with none left 
   await first.kill();
   second.thaw();
   t.match(await p.message(clean), { kind: 'continue', evidence: { host: hosts[1] } }, 'first is stopped');
+  second.freeze();
+  const patient = await open(t, { hosts: [hosts[1]] });
+  const scanning = patient.message(clean);
+  while (!(await connected(second.port))) await new Promise(setImmediate);
   await second.kill();
+  t.match(await scanning, { kind: 'error', why: /ECONNRESET|Closed|aborted/ }, 'killed while it scans');
   t.match(await p.message(clean), { kind: 'error', why: /No host answered: .*(ENOENT|ECONNREFUSED)/ });
   const open2 = await open(t, { hosts }, { onError: 'continue' });
   t.match(await open2.message(clean), { kind: 'error', outcome: { kind: 'deliver' } }, 'onError: continue');

@@ -87,6 +87,13 @@ t.test('hosts in order; one that failed waits; all failed tells what each said',
   await new Promise(setImmediate);
   clock.move(100);
   await t.rejects(hanging, /Deadline of 100 ms.*Deadline of 100 ms/);
+  clock.move(1000);
+  const waiting = new Set<string>();
+  const slow = (name: string): Promise<string> => (name === 'a' ? new Promise(() => waiting.add(name)) : attempt(name));
+  const probing = failover.run(signal, slow);
+  t.equal(await failover.run(signal, slow), 'b', 'while one tries a again, others do not wait for it');
+  clock.move(100);
+  t.equal(await probing, 'b');
   const gone = new AbortController();
   const running = failover.run(
     gone.signal,
