@@ -15,6 +15,8 @@ import { createMailboxLookup } from './compose/mailbox-lookup.ts';
 import { createPluginHost } from './compose/plugin-host.ts';
 import { createRelayRoutes, ownAddress } from './compose/relay-routes.ts';
 import { createRouteLookup } from './compose/routes.ts';
+import { openSieveMemory } from './compose/sieve-memory.ts';
+import { checkRuleFile, createRules } from './compose/sieve-rules.ts';
 import { openScripts, ruleRegistry } from './compose/sieve-scripts.ts';
 import { dataFolder, openAccountsOn, openTraces, queuePolicy } from './compose/stores.ts';
 import { createSubmitter } from './compose/submitter.ts';
@@ -36,6 +38,7 @@ import type { Chain } from './pipeline/chain.ts';
 import { ChainError, loadChain, validateChain } from './pipeline/load-chain.ts';
 import type { ChainEntry } from './pipeline/loaded-entry.ts';
 import { resolvePlugin } from './pipeline/resolve-plugin.ts';
+import type { CheckHost } from './plugin/contract.ts';
 import { createQueueAdmin, type QueueAdmin } from './queue/admin.ts';
 import { createDestinationHealth } from './queue/destination-health.ts';
 import { createReporter } from './queue/report.ts';
@@ -46,6 +49,7 @@ import type { RouteLookup } from './queue/transport.ts';
 import { createMtaSts, stsMigrations } from './relay/mta-sts.ts';
 import { routeVia } from './relay/route-via.ts';
 import { createRelay } from './relay/smtp-transport.ts';
+import type { SieveScripts } from './sieve/script-store.ts';
 import { openSqliteState } from './state/sqlite.ts';
 import type { TraceStore } from './state/trace-store.ts';
 
@@ -80,6 +84,7 @@ export interface Gateway {
   readonly demoUsers?: readonly DemoUser[];
   readonly selfSigned: boolean;
   readonly users: Users;
+  readonly scripts: SieveScripts;
   readonly traces: TraceStore;
   status(): Promise<GatewayStatus>;
   /** Loads the configuration that `load` returns; when anything fails the running one stays (invariant I10). */
@@ -116,8 +121,21 @@ export async function checkConfig(
   config: LoadedConfig,
 ): Promise<{ readonly problems: readonly ConfigProblem[]; readonly entries: readonly string[] }> {
   const { entries, problems } = await chainEntries(config);
-  const invalid = validateChain(entries).problems.map(problem => config.locate(problem.path, problem.message));
-  return { problems: [...problems, ...invalid], entries: entries.map(entry => entry.name) };
+  const validated = validateChain(entries);
+  const invalid = validated.problems.map(problem => config.locate(problem.path, problem.message));
+  const registry = ruleRegistry();
+  const host: CheckHost = {
+    resolvePath: name => path.resolve(config.folder, name),
+    checkRules: file => checkRuleFile(file, registry),
+  };
+  const inFiles = await Promise.all(
+    entries.map(async ({ plugin, path: at = [] }, index) => {
+      const options = validated.options[index];
+      const found = options === undefined ? [] : await plugin.check?.(options, host);
+      return (found ?? []).map(message => config.locate(at, message));
+    }),
+  );
+  return { problems: [...problems, ...invalid, ...inFiles.flat()], entries: entries.map(entry => entry.name) };
 }
 
 /** What the queue does with a message belongs to its trace as much as what happened before the reply. */
@@ -207,6 +225,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   const demoUsers = await ensureDemoUsers(deps.config, folder, users);
   const sieveRegistry = ruleRegistry();
   const scripts = await openScripts(state, clock, sieveRegistry);
+  const memory = await openSieveMemory(state, clock);
   const mail = stack.add(
     'mail store',
     createMaildirStore({
@@ -258,6 +277,19 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       dataFolder: folder,
       configFolder: config.folder,
       submit: message => submitter.submit(message),
+      rules: createRules({
+        hostname,
+        registry: sieveRegistry,
+        scripts,
+        memory,
+        mail,
+        lookup,
+        submitter: { send: message => submitter.send(message) },
+        recipientDelimiter: config.options.recipientDelimiter,
+        defaultQuotaBytes: config.options.stores.quota,
+        clock,
+        log,
+      }),
     });
     const relayRoutes = createRelayRoutes(config, relay, deps.env);
     const chain = await loadChain(entries, { clock, log, hostFor }).catch((error: unknown) => {
@@ -385,6 +417,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     ...(demoUsers === undefined ? {} : { demoUsers }),
     selfSigned: tls.certificates().some(certificate => certificate.selfSigned),
     users,
+    scripts,
     traces,
     status,
     reload,

@@ -13,6 +13,7 @@ import { recipients } from './recipients/index.ts';
 import { relayPolicy } from './relay-policy/index.ts';
 import { rfc822 } from './rfc822/index.ts';
 import { rspamd } from './rspamd/index.ts';
+import { sieve } from './sieve/index.ts';
 import { spamassassin } from './spamassassin/index.ts';
 
 export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
@@ -28,5 +29,6 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   recipients,
   rfc822,
   rspamd,
+  sieve,
   spamassassin,
 };

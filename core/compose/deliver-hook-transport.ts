@@ -2,6 +2,7 @@
 // refuse it. The direct path and the queue both come through here.
 import type { Recipient } from '../mail/envelope.ts';
 import { readMessage } from '../mail/message.ts';
+import type { TraceStep } from '../mail/trace.ts';
 import type { Chain, DeliverOutcome } from '../pipeline/chain.ts';
 import type { Session } from '../plugin/contract.ts';
 import type { DeliveryJob, DeliveryOutcome, Transport } from '../queue/transport.ts';
@@ -22,9 +23,17 @@ function sessionOf(job: DeliveryJob): Session {
   };
 }
 
-function outcomeOf(outcome: Exclude<DeliverOutcome, { kind: 'route' }>): DeliveryOutcome {
+/** What the plugin says it did: evidence of its step, or nothing. */
+function saidBy(plugin: string, steps: readonly TraceStep[]): string {
+  const evidence = steps.findLast(step => step.plugin === plugin)?.evidence ?? {};
+  const said = Object.values(evidence).map(String).join('; ');
+  return said === '' ? '' : `: ${said}`;
+}
+
+function outcomeOf(outcome: Exclude<DeliverOutcome, { kind: 'route' }>, steps: readonly TraceStep[]): DeliveryOutcome {
   if (outcome.kind !== 'refused') {
-    if (outcome.kind === 'delivered') return { kind: 'delivered', detail: `by plugin ${outcome.plugin}` };
+    if (outcome.kind === 'delivered')
+      return { kind: 'delivered', detail: `by plugin ${outcome.plugin}${saidBy(outcome.plugin, steps)}` };
     return { kind: 'delivered', detail: `discarded by plugin ${outcome.plugin}: ${outcome.why ?? ''}` };
   }
   const { reply, why } = outcome;
@@ -57,8 +66,8 @@ export function withDeliverHook(transport: Transport, chain: () => Chain): Trans
         rest.map((recipient, index) => [recipient, routed[index]]),
       );
       return recipients.map((recipient, index) => {
-        const outcome = asked[index]?.outcome;
-        if (outcome !== undefined && outcome.kind !== 'route') return outcomeOf(outcome);
+        const { outcome, steps = [] } = asked[index] ?? {};
+        if (outcome !== undefined && outcome.kind !== 'route') return outcomeOf(outcome, steps);
         const given = byRecipient.get(recipient);
         if (!given) throw new Error(`Transport '${transport.name}' gave no outcome for a recipient`);
         return given;

@@ -13,7 +13,7 @@ const unknownUser: DeliveryOutcome = {
   why: 'No account for this address',
 };
 
-function outcomeOf(result: DeliveryResult): DeliveryOutcome {
+export function outcomeOf(result: DeliveryResult): DeliveryOutcome {
   switch (result.kind) {
     case 'stored':
       return { kind: 'delivered', detail: 'stored in mailbox' };
@@ -37,9 +37,9 @@ function outcomeOf(result: DeliveryResult): DeliveryOutcome {
 }
 
 /** The form that is stored: RFC 5321 §4.4 wants Return-Path in front, once, at final delivery. */
-function withReturnPath(job: DeliveryJob): Rope {
-  const field = Buffer.from(`Return-Path: <${job.sender?.text ?? ''}>\r\n`, 'utf8');
-  return { size: field.length + job.form.size, pieces: [field, ...job.form.pieces] };
+export function withReturnPath({ sender, form }: Pick<DeliveryJob, 'sender' | 'form'>): Rope {
+  const field = Buffer.from(`Return-Path: <${sender?.text ?? ''}>\r\n`, 'utf8');
+  return { size: field.length + form.size, pieces: [field, ...form.pieces] };
 }
 
 /** `defaultQuotaBytes`: for accounts without a quota of their own; 0 = none. */

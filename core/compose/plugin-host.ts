@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import type { Directory } from '../accounts/directory.ts';
 import type { Clock } from '../lib/clock.ts';
 import { parseMailbox } from '../mail/address.ts';
-import type { Dns, Host, Mailboxes } from '../plugin/contract.ts';
+import type { Dns, Host, Mailboxes, Rules } from '../plugin/contract.ts';
 import type { MailboxLookup } from './mailbox-lookup.ts';
 
 export interface HostParts {
@@ -19,6 +19,7 @@ export interface HostParts {
   readonly dataFolder: string;
   readonly configFolder: string;
   readonly submit: Host['submit'];
+  readonly rules: Rules;
 }
 
 function mailboxesOf(parts: HostParts): Mailboxes {
@@ -51,6 +52,7 @@ export function createPluginHost(parts: HostParts): (entryName: string) => Host 
       clock: parts.clock,
       dns: parts.dns,
       mailboxes,
+      rules: parts.rules,
       isRelayClient: parts.isRelayClient,
       dataDir,
       resolvePath: name => path.resolve(parts.configFolder, name),

@@ -135,7 +135,9 @@ class LoadedChain implements Chain {
   constructor(entries: readonly LoadedEntry[], deps: ChainDeps) {
     this.#entries = entries;
     this.#deps = deps;
-    const having = (hook: HookName) => entries.filter(entry => entry.instance[hook] !== undefined);
+    // Delivering has effects, which a trial run must not have: an observing entry is not asked.
+    const having = (hook: HookName) =>
+      entries.filter(entry => entry.instance[hook] !== undefined && !(hook === 'deliver' && entry.observe));
     this.#hooks = mapHooks(having);
     this.#idle = new Promise(resolve => {
       this.#becomeIdle = resolve;

@@ -164,6 +164,47 @@ export interface Mailboxes {
   >;
 }
 
+/** How users' rules run; sizes in bytes. Script files are absolute paths. */
+export interface RuleOptions {
+  /** Run before and after the user's own script, while the implicit keep stands. */
+  readonly before: readonly { readonly file: string; readonly domain?: string }[];
+  readonly after: readonly { readonly file: string; readonly domain?: string }[];
+  /** Folder of scripts that others may `include :global`. */
+  readonly globalFolder?: string;
+  readonly createMailboxes: boolean;
+  readonly maxActions: number;
+  readonly maxRedirects: number;
+  readonly maxSteps: number;
+  readonly redirectSender: 'sender' | 'recipient' | 'original-recipient' | 'user';
+  /** Seconds; how often one sender may hear the same vacation text at most. */
+  readonly vacationMinSeconds: number;
+  readonly spamField: string;
+  readonly virusField: string;
+  /** Most bytes in one field that `addheader` adds. */
+  readonly editMaxFieldBytes: number;
+}
+
+export interface RuleRunner {
+  /**
+   * Runs the recipient's rules and carries them out. `continue`: there are none, or they leave it at the plain keep;
+   * `accept` and `discard`: done; `reject`: the rules refuse the message.
+   */
+  deliver(at: WithMessage, to: Recipient): Promise<Gate | Of<'discard'>>;
+}
+
+/** Users' rules (Sieve): scripts from the store that ManageSieve fills, and the gateway's own from files. */
+export interface Rules {
+  /** Rejects where a file does not compile, with all its errors: `file:line:column: error: …`. */
+  open(options: RuleOptions): Promise<RuleRunner>;
+}
+
+/** What can be looked at before anything runs: for `Plugin.check`. */
+export interface CheckHost {
+  resolvePath(path: string): string;
+  /** Errors of a script file, `file:line:column: error: …`; empty where it is fine. */
+  checkRules(file: string): Promise<readonly string[]>;
+}
+
 /** What the gateway offers to a plugin: small interfaces, grown only for a plugin that cannot be written otherwise. */
 export interface Host {
   readonly hostname: string;
@@ -171,6 +212,7 @@ export interface Host {
   readonly clock: Clock;
   readonly dns: Dns;
   readonly mailboxes: Mailboxes;
+  readonly rules: Rules;
   /** Networks that may relay (CIDR), from the configuration. */
   isRelayClient(address: string): boolean;
   /** A directory of this plugin's own, made before `setup`. */
@@ -195,6 +237,8 @@ export interface Plugin<Options> {
   /** Load fails unless an earlier entry writes it. */
   readonly reads?: readonly ResultKey<unknown>[];
   readonly writes?: readonly ResultKey<unknown>[];
+  /** For `config check`: what is wrong with the files that the options name, as sentences. Sets nothing up. */
+  check?(options: Options, host: CheckHost): Answer<readonly string[]>;
   setup(options: Options, host: Host): Answer<PluginInstance>;
 }
 export type PluginInstance = Partial<Hooks> & {

@@ -103,6 +103,8 @@ export async function testHost(setup: HostSetup = {}): Promise<TestHost> {
     clock,
     dns: watched(own ?? (setup.dns as Dns), onFailure),
     mailboxes: fakeMailboxes(setup.accounts ?? {}, () => down, onFailure),
+    // Rules need a whole gateway: test/core/gateway/sieve.test.ts.
+    rules: { open: async () => ({ deliver: async () => ({ kind: 'continue' }) }) },
     isRelayClient: address => relay.has(address),
     dataDir: folder,
     resolvePath: name => path.resolve(setup.configFolder ?? folder, name),

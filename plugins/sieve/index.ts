@@ -1,0 +1,125 @@
+// Users' rules at delivery (Sieve, RFC 5228). The engine and its way to mailboxes are the host's; this entry says when it
+// runs and within what limits. What earlier filters found out reaches the rules by the fields that they wrote, for the
+// `deliver` hook may run long after the session; fields from outside that claim the same are removed first.
+import {
+  byteSize,
+  type CheckHost,
+  definePlugin,
+  duration,
+  type Edit,
+  type Host,
+  pass,
+  type RuleOptions,
+  type WithMessage,
+  z,
+} from '../../core/plugin/index.ts';
+import { virusFinding } from '../clamav/results.ts';
+import { spamScore } from '../spamassassin/results.ts';
+
+const scriptFiles = (doc: string) =>
+  z
+    .array(
+      z.union([
+        z.string().min(1),
+        z.strictObject({
+          file: z.string().min(1).describe('Script file, relative to the configuration file.'),
+          domain: z.string().min(1).describe('Only for users of this domain.'),
+        }),
+      ]),
+    )
+    .default([])
+    .describe(doc);
+
+const fieldName = (preset: string, doc: string) =>
+  z
+    .string()
+    .regex(/^[\x21-\x39\x3b-\x7e]{1,60}$/, 'Expected the name of a header field')
+    .default(preset)
+    .describe(doc);
+
+const options = z.strictObject({
+  before: scriptFiles(
+    'Scripts that run before the user’s own, in this order; paths relative to the configuration file.',
+  ),
+  after: scriptFiles('Scripts that run after the user’s own, where the implicit keep still stands.'),
+  globalFolder: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Folder of scripts `NAME.sieve` that users may `include :global`.'),
+  createMailboxes: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Make a missing mailbox for `fileinto` without `:create` too; otherwise the message is kept in the inbox.',
+    ),
+  maxActions: z.number().int().positive().default(32).describe('Most actions of all scripts on one message.'),
+  maxRedirects: z.number().int().nonnegative().default(4).describe('Most redirects of one message.'),
+  maxSteps: z
+    .number()
+    .int()
+    .positive()
+    .default(1_000_000)
+    .describe('Most steps (commands, tests, comparisons) of one script run.'),
+  redirectSender: z
+    .enum(['sender', 'recipient', 'original-recipient', 'user'])
+    .default('sender')
+    .describe(
+      'Envelope sender of redirected mail. `sender` keeps the original, which fails SPF at the target; the others make this gateway responsible and bounces go to the user.',
+    ),
+  vacationMin: duration().prefault('1d').describe('A sender hears the same vacation text at most once in this time.'),
+  editMaxField: byteSize().prefault('2KiB').describe('Largest header field that `addheader` may add.'),
+  spamField: fieldName('X-Spam-Status', 'Field with `score=` and `required=` that `spamtest` reads.'),
+  virusField: fieldName('X-Virus-Status', 'Field that `virustest` reads: `Clean` or `Infected`.'),
+});
+type Options = z.output<typeof options>;
+
+const filesOf = (list: Options['before'], host: Pick<Host, 'resolvePath'>): RuleOptions['before'] =>
+  list.map(entry =>
+    typeof entry === 'string'
+      ? { file: host.resolvePath(entry) }
+      : { file: host.resolvePath(entry.file), domain: entry.domain.toLowerCase() },
+  );
+
+/** Fields that only our own filters, or those of a relay network, may have written. */
+function forgedFields(at: WithMessage, { spamField, virusField }: Options): readonly Edit[] {
+  const remove = (name: string): readonly Edit[] =>
+    at.message.headers.get(name) === undefined ? [] : [{ kind: 'remove-header', name }];
+  return [
+    ...(at.get(spamScore) === undefined ? remove(spamField) : []),
+    ...(at.get(virusFinding) === undefined ? remove(virusField) : []),
+  ];
+}
+
+export const sieve = definePlugin({
+  name: 'sieve',
+  doc: 'Runs users’ own rules (Sieve) and those of the gateway when mail is delivered.',
+  options,
+  async check(settings, host: CheckHost) {
+    const files = [...filesOf(settings.before, host), ...filesOf(settings.after, host)];
+    return (await Promise.all(files.map(({ file }) => host.checkRules(file)))).flat();
+  },
+  async setup(settings, host) {
+    const rules = await host.rules.open({
+      before: filesOf(settings.before, host),
+      after: filesOf(settings.after, host),
+      ...(settings.globalFolder === undefined ? {} : { globalFolder: host.resolvePath(settings.globalFolder) }),
+      createMailboxes: settings.createMailboxes,
+      maxActions: settings.maxActions,
+      maxRedirects: settings.maxRedirects,
+      maxSteps: settings.maxSteps,
+      redirectSender: settings.redirectSender,
+      vacationMinSeconds: Math.round(settings.vacationMin / 1000),
+      spamField: settings.spamField,
+      virusField: settings.virusField,
+      editMaxFieldBytes: settings.editMaxField,
+    });
+    return {
+      message(at) {
+        const edits = host.isRelayClient(at.session.remote.address) ? [] : forgedFields(at, settings);
+        return edits.length === 0 ? pass : { ...pass, edits };
+      },
+      deliver: (at, to) => rules.deliver(at, to),
+    };
+  },
+});

@@ -1,0 +1,261 @@
+// Rules at delivery, by a whole gateway: mail goes in over SMTP, and what the rules did is seen over IMAP, in the
+// mailboxes of others and in the replies.
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { ImapFlow } from 'imapflow';
+import t, { type Test } from 'tap';
+import { loadConfig } from '../../../core/config/load.ts';
+import { checkConfig } from '../../../core/gateway.ts';
+import { startTestGateway, type TestGateway } from '../../harness/gateway.ts';
+import { SmtpClient } from '../../harness/smtp-client.ts';
+
+const listeners = `
+  - { name: smtp, role: smtp, port: 0, tls: none }
+  - { name: lmtp, role: lmtp, port: 0, tls: none }
+  - { name: imap, role: imap, port: 0, tls: none, allowPlaintextAuth: true }`;
+const yamlWith = (sieve: string): string => `
+hostname: mx.example.org
+domains: [{ name: example.org }]
+chain: [auth, relay-policy, recipients, { sieve: ${sieve} }]
+`;
+
+/** And not the notice that rules failed. */
+const isMail = (text: string): boolean => !/^Subject: Your mail rules have failed/m.test(text);
+
+interface Setup {
+  readonly gateway: TestGateway;
+  readonly smtp: SmtpClient;
+  rules(user: string, script: string): Promise<void>;
+  send(
+    to: string | readonly string[],
+    options?: { readonly from?: string; readonly headers?: string },
+  ): Promise<string>;
+  /** Files of a mailbox, by its Maildir++ folder; '' is the inbox. */
+  files(user: string, folder?: string): readonly string[];
+  texts(user: string, folder?: string): readonly string[];
+}
+
+async function setUp(t: Test, sieve = '{}', files: Readonly<Record<string, string>> = {}): Promise<Setup> {
+  const folder = t.testdir(files);
+  const gateway = await startTestGateway({ folder, yaml: yamlWith(sieve), listeners });
+  t.teardown(() => gateway.stop());
+  for (const name of ['ann', 'bob', 'cat'])
+    await gateway.gateway.users.add(`${name}@example.org`, { password: 'secret' });
+  const smtp = await SmtpClient.open(gateway.port('smtp'));
+  t.teardown(() => smtp.close());
+  await smtp.command('EHLO client.example.net');
+  const root = path.join(folder, 'data/mail/example.org');
+  const list = (user: string, name: string): readonly string[] =>
+    ['new', 'cur'].flatMap(part => {
+      const where = path.join(root, user, name, part);
+      try {
+        return readdirSync(where).map(file => path.join(where, file));
+      } catch {
+        return [];
+      }
+    });
+  return {
+    gateway,
+    smtp,
+    async rules(user, script) {
+      const name = `${user}@example.org`;
+      await gateway.gateway.scripts.put(name, 'main', Buffer.from(script));
+      await gateway.gateway.scripts.activate(name, 'main');
+    },
+    send(to, { from = 'out@example.net', headers = 'Subject: hello\r\n' } = {}) {
+      const all = typeof to === 'string' ? [to] : to;
+      return smtp.send({
+        from,
+        to: all.map(name => (name.includes('@') ? name : `${name}@example.org`)),
+        body: `From: ${from}\r\nTo: ${all.map(name => `${name}@example.org`).join(', ')}\r\n${headers}\r\ntext\r\n`,
+      });
+    },
+    files: (user, name = '') => list(user, name),
+    texts: (user, name = '') => list(user, name).map(file => readFileSync(file, 'utf8')),
+  };
+}
+
+t.test('fileinto with :create, flags and a special use, seen over IMAP', async t => {
+  const at = await setUp(t);
+  await at.rules(
+    'ann',
+    `require ["fileinto", "mailbox", "imap4flags", "special-use", "subaddress", "envelope"];
+     if header :contains "subject" "list" { fileinto :create "Lists/Dev"; stop; }
+     if header :is "subject" "junk" { fileinto :specialuse "\\\\Junk" :create :flags ["\\\\Seen", "$Junk"] "Spam"; stop; }
+     if envelope :detail "to" "work" { addflag "\\\\Flagged"; }`,
+  );
+  t.match(await at.send('ann', { headers: 'Subject: list mail\r\n' }), /^250 /);
+  t.match(await at.send('ann', { headers: 'Subject: junk\r\n' }), /^250 /);
+  t.match(await at.send('ann+work'), /^250 /);
+  t.match(await at.send('ann'), /^250 /);
+  t.match(at.gateway.traces[0]?.recipients[0]?.detail, /sieve.*fileinto done: stored in 'Lists\/Dev'/);
+
+  const imap = new ImapFlow({
+    host: '127.0.0.1',
+    port: at.gateway.port('imap'),
+    secure: false,
+    doSTARTTLS: false,
+    auth: { user: 'ann@example.org', pass: 'secret' },
+    logger: false,
+  });
+  await imap.connect();
+  const flagsIn = async (mailbox: string): Promise<readonly (readonly string[])[]> => {
+    await imap.mailboxOpen(mailbox);
+    const all: string[][] = [];
+    for await (const { flags, source } of imap.fetch('1:*', { flags: true, source: true })) {
+      t.match(source?.toString(), /^Return-Path: <out@example\.net>\r\nReceived: /);
+      all.push([...(flags ?? [])].filter(flag => flag !== '\\Recent').sort());
+    }
+    return all;
+  };
+  t.same(await flagsIn('Lists/Dev'), [[]]);
+  t.same(await flagsIn('Spam'), [['$Junk', '\\Seen']]);
+  t.same([...(await flagsIn('INBOX'))].sort(), [[], ['\\Flagged']]);
+  const folders = await imap.list();
+  t.equal(folders.find(folder => folder.path === 'Spam')?.specialUse, '\\Junk');
+  t.ok(folders.find(folder => folder.path === 'Lists/Dev')?.subscribed);
+  await imap.logout();
+});
+
+t.test('redirect, its loops, and a target that is refused', async t => {
+  const at = await setUp(t);
+  await at.rules('ann', 'require "copy"; redirect :copy "bob@example.org";');
+  await at.rules('bob', 'redirect "ann@example.org";');
+  t.match(await at.send('ann'), /^250 /);
+  const kept = at.texts('ann').filter(isMail);
+  t.equal(kept.length, 2, 'the copy that ann keeps, and what came back, which goes no further');
+  t.equal(kept.filter(text => /^X-Sieve-Redirected-From: <ann@example\.org>/m.test(text)).length, 1);
+  t.equal(at.texts('bob').length, 0);
+  await at.rules('cat', 'redirect "nobody@example.org";');
+  t.match(await at.send('cat'), /^250 /);
+  t.match(at.texts('cat').join('\n'), /^Subject: hello/m, 'kept, since the target is refused');
+  t.match(at.texts('cat').join('\n'), /refused: 550/, 'and the owner hears why');
+});
+
+t.test('vacation answers once, and not to lists or the null sender', async t => {
+  const at = await setUp(t);
+  await at.rules('ann', 'require "vacation"; vacation :subject "Away" "I am away";');
+  for (const _ of [1, 2, 3]) t.match(await at.send('ann', { from: 'bob@example.org' }), /^250 /);
+  t.equal(at.texts('bob').length, 1);
+  t.match(at.texts('bob')[0], /^Return-Path: <>\r\n[\s\S]*Subject: Away\r\n[\s\S]*Auto-Submitted: auto-replied/);
+  t.equal(at.texts('ann').length, 3);
+  t.match(await at.send('ann', { from: 'cat@example.org', headers: 'List-Id: <x.example.org>\r\n' }), /^250 /);
+  t.match(await at.send('ann', { from: '' }), /^250 /);
+  t.equal(at.texts('cat').length, 0);
+});
+
+t.test('reject: in the session for one, by report for one of several; discard; LMTP hears each', async t => {
+  const at = await setUp(t);
+  await at.rules('ann', 'require "reject"; reject "No, thank you\r\nreally";');
+  await at.rules('cat', 'discard;');
+  t.equal(await at.send('ann'), '550 5.7.1 No, thank you really\r\n');
+  t.match(await at.send(['ann', 'bob'], { from: 'bob@example.org' }), /^250 /);
+  t.equal(at.texts('ann').length, 0);
+  t.ok(
+    at.texts('bob').some(text => /^Return-Path: <bob@example\.org>/.test(text)),
+    'the other recipient has it',
+  );
+  t.match(await at.send('cat'), /^250 /);
+  t.equal(at.texts('cat').length, 0);
+  t.match(at.gateway.traces.at(-1)?.recipients[0]?.detail, /discarded .*rules of cat@example\.org/);
+
+  const lmtp = await SmtpClient.open(at.gateway.port('lmtp'));
+  t.teardown(() => lmtp.close());
+  await lmtp.command('LHLO client.example.net');
+  const first = await lmtp.send({
+    from: 'out@example.net',
+    to: ['ann@example.org', 'bob@example.org'],
+    body: 'Subject: x\r\n\r\nx\r\n',
+  });
+  t.match([first, await lmtp.reply()], [/^550 5\.7\.1 No, thank you/, /^250 /]);
+});
+
+t.test('what fails leaves the message in the inbox, and one notice a day', async t => {
+  const at = await setUp(t);
+  await at.rules('ann', 'require "fileinto"; fileinto "No such box";');
+  for (const _ of [1, 2]) t.match(await at.send('ann'), /^250 /);
+  const texts = at.texts('ann');
+  t.equal(texts.filter(isMail).length, 2);
+  const notices = texts.filter(text => !isMail(text));
+  t.equal(notices.length, 1);
+  t.match(notices[0], /1:\d+: error: .*No such box.*does not exist/);
+  await at.rules(
+    'cat',
+    'redirect "a@x.example"; redirect "b@x.example"; redirect "c@x.example"; redirect "d@x.example"; redirect "e@x.example";',
+  );
+  t.match(await at.send('cat'), /^250 /);
+  t.match(at.texts('cat').join('\n'), /policy limit of 4 redirects/);
+  t.equal(at.texts('cat').filter(isMail).length, 1);
+});
+
+t.test('a mailbox that is full defers', async t => {
+  const at = await setUp(t);
+  await at.gateway.gateway.users.add('dan@example.org', { password: 'secret', quotaBytes: 200 });
+  await at.rules('dan', 'require "copy"; redirect :copy "bob@example.org";');
+  t.match(await at.send('dan'), /^452 4\.2\.2 /);
+  t.equal(at.texts('dan').length, 0);
+});
+
+t.test('recipients share one file where their rules store the same form', async t => {
+  const at = await setUp(t);
+  await at.rules('ann', 'require ["fileinto", "mailbox"]; fileinto :create "A";');
+  await at.rules('bob', 'require ["fileinto", "mailbox"]; fileinto :create "B";');
+  await at.rules('cat', 'require "editheader"; addheader "X-Mine" "cat";');
+  t.match(await at.send(['ann', 'bob', 'cat']), /^250 /);
+  const [a, b, c] = [at.files('ann', '.A'), at.files('bob', '.B'), at.files('cat')].map(files =>
+    statSync(files[0] ?? ''),
+  );
+  t.equal(a?.ino, b?.ino, 'one file, two names');
+  t.equal(a?.nlink, 2);
+  t.equal(c?.nlink, 1, 'an edited form is a file of its own');
+  t.match(at.texts('cat')[0], /^X-Mine: cat\r$/m);
+});
+
+t.test('the scripts of the gateway before and after, per domain; a broken one is found by config check', async t => {
+  const files = {
+    'before.sieve': 'require ["fileinto", "mailbox"]; if header :is "x-team" "1" { fileinto :create "Team"; }',
+    'after.sieve': 'require ["fileinto", "mailbox"]; fileinto :create "Rest";',
+    'other.sieve': 'discard;',
+    'broken.sieve': 'keep;\nkeeep;\nfileinto "x";\n',
+    global: {
+      'shared.sieve': 'require ["fileinto", "mailbox"]; if header :is "x-shared" "1" { fileinto :create "Shared"; }',
+    },
+  };
+  const sieve = `{ before: [before.sieve, { file: other.sieve, domain: elsewhere.test }], after: [after.sieve], globalFolder: global }`;
+  const at = await setUp(t, sieve, files as never);
+  await at.rules('ann', 'require "include"; include :global "shared"; if header :is "subject" "mine" { keep; stop; }');
+  await at.send('ann', { headers: 'X-Team: 1\r\n' });
+  await at.send('ann', { headers: 'Subject: mine\r\n' });
+  await at.send('ann', { headers: 'X-Shared: 1\r\n' });
+  await at.send('ann');
+  await at.send('bob');
+  const counts = ['', '.Team', '.Shared', '.Rest'].map(folder => at.files('ann', folder).length);
+  t.same(counts, [1, 1, 1, 1]);
+  t.equal(at.files('bob', '.Rest').length, 1, 'also for a user without a script');
+
+  const file = path.join(at.gateway.folder, 'bad.yaml');
+  writeFileSync(file, `${yamlWith('{ before: [broken.sieve] }')}\nlisteners:${listeners}\n`);
+  const { problems } = await checkConfig(loadConfig(file, at.gateway.folder));
+  t.match(
+    problems.map(problem => problem.message),
+    [/broken\.sieve:2:1: error: .*keeep/, /broken\.sieve:3:1: error: .*fileinto/],
+  );
+  await t.rejects(
+    at.gateway.gateway.reload(() => loadConfig(file, at.gateway.folder)),
+    /broken\.sieve:2:1/,
+  );
+  t.match(await at.send('ann', { headers: 'Subject: mine\r\n' }), /^250 /, 'the running configuration stays');
+});
+
+t.test('spamtest and virustest believe the filters of the chain, never the sender', async t => {
+  const at = await setUp(t);
+  await at.rules(
+    'ann',
+    `require ["spamtest", "virustest", "fileinto", "mailbox", "relational", "comparator-i;ascii-numeric"];
+     if spamtest :value "ge" :comparator "i;ascii-numeric" "5" { fileinto :create "Spam"; stop; }
+     if virustest :value "ge" :comparator "i;ascii-numeric" "4" { fileinto :create "Virus"; }`,
+  );
+  await at.send('ann', { headers: 'X-Spam-Status: Yes, score=9.0 required=5.0\r\nX-Virus-Status: infected\r\n' });
+  t.equal(at.files('ann').length, 1);
+  t.notMatch(at.texts('ann')[0], /X-Spam-Status|X-Virus-Status/);
+});
