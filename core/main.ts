@@ -176,6 +176,17 @@ user
   .description('remove a user; the Maildir stays')
   .action(run(async () => (await userCommands()).userRemove));
 
+const dkim = program.command('dkim').description('keys that sign mail');
+dkim
+  .command('keygen')
+  .argument('<domain>')
+  .argument('<selector>', 'name of the key, such as 2026a')
+  .description('make a DKIM key; prints the DNS record to publish and the lines to configure')
+  .option('--type <type>', 'rsa or ed25519', 'rsa')
+  .option('--bits <bits>', 'size of an RSA key', '2048')
+  .option('--out <folder>', 'where to put the key; default: the folder dkim beside the configuration')
+  .action(run(async () => (await import('./cli/dkim-command.ts')).dkimKeygen));
+
 /** What went wrong, for the user, and the exit code for scripts. */
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;

@@ -4,6 +4,7 @@ import type { Plugin } from '../core/plugin/index.ts';
 import { aliases } from './aliases/index.ts';
 import { auth } from './auth/index.ts';
 import { clamav } from './clamav/index.ts';
+import { dkimSign } from './dkim-sign/index.ts';
 import { dnsbl } from './dnsbl/index.ts';
 import { exampleHeaderStamp } from './example-header-stamp/index.ts';
 import { limits } from './limits/index.ts';
@@ -20,6 +21,7 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   aliases,
   auth,
   clamav,
+  'dkim-sign': dkimSign,
   dnsbl,
   'example-header-stamp': exampleHeaderStamp,
   limits,

@@ -17,6 +17,13 @@ export {
 export { type AuthResult, claimedAuthResults, formatAuthResults, parseAuthResults } from '../mail/auth-results.ts';
 export { decodeBody, decodeBodyText, openBody, partFilename } from '../mail/body.ts';
 export { formatDate, parseDate } from '../mail/date.ts';
+export {
+  fieldsToSign,
+  relaxedBodyHash,
+  relaxedField,
+  signatureAlgorithm,
+  signedValue,
+} from '../mail/dkim-signature.ts';
 export { decodeWords, encodeWords } from '../mail/encoded-words.ts';
 export type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
 export type { HeaderField, HeaderList } from '../mail/headers.ts';
