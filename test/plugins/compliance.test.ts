@@ -7,9 +7,15 @@ import { documentKeys } from '../../core/config/render-docs.ts';
 import { z } from '../../core/config/schema.ts';
 import type { Plugin } from '../../core/plugin/contract.ts';
 import { plugins } from '../../plugins/index.ts';
+import { makeKey } from '../harness/forge-signature.ts';
 import { plugin } from '../harness/plugin.ts';
 import { sourcePath } from '../harness/root.ts';
 import { compliance, type Sample } from './compliance.ts';
+
+const pem = (kind: 'rsa' | 'ed25519') => makeKey(kind).privateKey.export({ type: 'pkcs8', format: 'pem' });
+const keyFolder = t.testdir({
+  dkim: { 'example.org.2026a.pem': pem('rsa'), 'example.org.2026e.pem': pem('ed25519') },
+});
 
 const samples: Readonly<Record<string, Sample>> = {
   aliases: {
@@ -24,6 +30,10 @@ const samples: Readonly<Record<string, Sample>> = {
     },
   },
   clamav: { engine: 'absent' },
+  'dkim-sign': {
+    options: { keys: [{ domain: 'b.example', selector: 's', key: 'dkim/example.org.2026a.pem' }] },
+    setup: { configFolder: keyFolder },
+  },
   dnsbl: {
     options: {
       lists: [{ zone: 'bl.test' }, { zone: 'white.test', kind: 'allow' }, { zone: 'dom.test', kind: 'domain' }],
