@@ -48,6 +48,9 @@ export function readArguments(scope: ScopedWord, kind: 'command' | 'test'): Tags
   return new ArgumentReader(scope, kind).read();
 }
 
+/** Whether the word could have this tag, for hints. */
+export const takesTag = (scope: ScopedWord, name: string): boolean => new ArgumentReader(scope, 'test').takes(name);
+
 class ArgumentReader {
   readonly #scope: ScopedWord;
   readonly #unit: ScriptUnit;
@@ -72,6 +75,10 @@ class ArgumentReader {
 
   #uses(group: EngineGroup): boolean {
     return this.#scope.definition.uses?.includes(group) === true;
+  }
+
+  takes(name: string): boolean {
+    return this.#choice(name) !== undefined;
   }
 
   read(): Tags {

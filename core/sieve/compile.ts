@@ -2,7 +2,7 @@
 // Goes on after an error, so that the author hears of all of them: one per faulty argument, unknown word, missing `require`.
 
 import type { BlockNode, CommandNode, TestNode } from './ast.ts';
-import { readArguments } from './compile-arguments.ts';
+import { readArguments, takesTag } from './compile-arguments.ts';
 import type {
   CommandDefinition,
   CompiledCommand,
@@ -198,7 +198,7 @@ class Compiler {
     const { node, definition, unit } = scope;
     const what = `${kind === 'command' ? 'Command' : 'Test'} ${quote(scope.name)}`;
     const wanted = definition.tests ?? 'none';
-    if (wanted === 'none' && node.tests.length > 0) scope.error(`${what} takes no tests`);
+    if (wanted === 'none' && node.tests.length > 0) return this.#unwanted(scope, what);
     if (wanted !== 'none' && node.tests.length === 0)
       scope.error(`${what} needs ${wanted === 'one' ? 'a test' : 'a list of tests in parentheses'}`);
     if (wanted === 'one' && node.testList)
@@ -217,6 +217,19 @@ class Compiler {
     scope.tests = out;
     scope.constants = out.map(test => test && this.#constants.get(test));
     return out.filter(test => test !== undefined);
+  }
+
+  /** A test where none belongs is most often a forgotten semicolon or colon; what is in it is another matter. */
+  #unwanted(scope: ScopedWord, what: string): readonly CompiledTest[] {
+    const test = scope.node.tests[0] as TestNode;
+    const tag = quote(`:${test.name}`);
+    const hint = takesTag(scope, test.name)
+      ? `, is the colon of ${tag} missing?`
+      : test.nameSpan.line > scope.node.nameSpan.line
+        ? `, is the semicolon before ${quote(test.name)} missing?`
+        : '';
+    scope.error(`${what} takes no tests${hint}`);
+    return [];
   }
 
   #blockForm(scope: ScopedWord, definition: CommandDefinition, node: CommandNode): void {

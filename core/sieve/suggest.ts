@@ -2,7 +2,7 @@
 
 export function nearest(word: string, known: Iterable<string>): string | undefined {
   let best: string | undefined;
-  let least = Math.min(3, Math.ceil(word.length / 3) + 1);
+  let least = Math.min(3, Math.floor(word.length / 3) + 1);
   for (const candidate of known) {
     if (Math.abs(candidate.length - word.length) >= least) continue;
     const d = distance(word, candidate);
