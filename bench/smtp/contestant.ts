@@ -8,10 +8,10 @@ export interface Contestant {
   readonly promise: string;
   /** False where what it needs is not installed. */
   available(): boolean;
-  /** Writes configuration and folders, once per run of the benchmark. */
+  /** Everything it writes lies below; empty when `prepare` is called. */
+  readonly folder: string;
+  /** Writes configuration and folders, before each start. */
   prepare(): void;
-  /** Empties queue and mailboxes, before each start. */
-  reset(): void;
   /** Resolves once it greets. */
   start(): Promise<Daemon>;
   /** Messages accepted and not yet delivered. */

@@ -1,5 +1,5 @@
 // Postern as it is started by `postern start`, with the default chain, delivering to a Maildir before its 250.
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { runToEnd, startDaemon, waitForGreeting } from '../lib/processes.ts';
 import type { Contestant } from './contestant.ts';
@@ -12,11 +12,10 @@ export function postern(scratch: string, root: string, port = 2651): Contestant 
   return {
     name: 'postern',
     port,
+    folder,
     promise: 'fsynced to the Maildir',
     available: () => existsSync(main),
     prepare() {
-      rmSync(folder, { recursive: true, force: true });
-      mkdirSync(folder, { recursive: true });
       // The chain of config/postern.yaml, word for word.
       writeFileSync(
         config,
@@ -29,9 +28,6 @@ chain: [auth, limits, { dnsbl: { lists: [] } }, relay-policy, aliases, recipient
 log: { level: warn, format: json }
 `,
       );
-    },
-    reset() {
-      rmSync(path.join(folder, 'data'), { recursive: true, force: true });
     },
     async start() {
       const added = await runToEnd(process.execPath, [

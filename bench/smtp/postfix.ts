@@ -1,6 +1,6 @@
 // Postfix with configuration, queue and data folders of its own: accepts, fsyncs to its queue, delivers to a Maildir.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { startDaemon, waitForGreeting } from '../lib/processes.ts';
 import type { Contestant } from './contestant.ts';
@@ -90,33 +90,23 @@ export function postfix(scratch: string, port = 2601): Contestant {
     string,
     string,
   ];
-  const makeMail = (): void => {
-    rmSync(mail, { recursive: true, force: true });
-    mkdirSync(mail, { recursive: true });
-    run('chown', `${owner}:${owner}`, mail);
-  };
   return {
     name: 'postfix',
     port,
+    folder,
     promise: 'fsynced to the queue; then delivered, fsynced, to a Maildir',
     available: () => existsSync(master) && process.getuid?.() === 0,
     prepare() {
-      rmSync(folder, { recursive: true, force: true });
-      for (const name of [etc, spool, data]) mkdirSync(name, { recursive: true });
+      for (const name of [etc, spool, data, mail]) mkdirSync(name, { recursive: true });
       writeFileSync(path.join(etc, 'main.cf'), mainCf(etc, spool, data, mail));
       writeFileSync(
         path.join(etc, 'master.cf'),
         `${[`127.0.0.1:${port} inet n - n - - smtpd`, ...services].join('\n')}\n`,
       );
-      makeMail();
+      run('chown', `${owner}:${owner}`, mail);
       run('chown', 'postfix', data);
       run('chmod', '755', scratch, folder, etc, spool);
       run('postfix', '-c', etc, 'check');
-    },
-    reset() {
-      for (const queue of ['incoming', 'active', 'deferred', 'corrupt'])
-        run('find', path.join(spool, queue), '-type', 'f', '-delete');
-      makeMail();
     },
     async start() {
       const daemon = await startDaemon(master, ['-c', etc, '-d'], {

@@ -8,6 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { root } from '../../test/harness/root.ts';
 import { fsyncProbeMs, markdownTable, median, seconds } from '../lib/figures.ts';
+import { type OwnDisk, ownDisk } from '../lib/own-disk.ts';
 import { cpuSeconds, memoryMiB, runToEnd } from '../lib/processes.ts';
 import type { Contestant } from './contestant.ts';
 import { postern } from './postern.ts';
@@ -71,16 +72,17 @@ async function untilEmpty(contestant: Contestant, limitMs: number): Promise<void
   }
 }
 
-async function measure(contestant: Contestant, profile: string): Promise<Run> {
+async function measure(contestant: Contestant, disk: OwnDisk, profile: string): Promise<Run> {
   const settings = profiles[profile];
   if (!settings) throw new Error(`No profile '${profile}': ${Object.keys(profiles).join(', ')}`);
-  contestant.reset();
+  disk.renew();
+  contestant.prepare();
   const daemon = await contestant.start();
   try {
     await load(contestant.port, 200, ['-s', '10', '-l', '10000']);
     await untilEmpty(contestant, 30_000);
     const before = contestant.delivered?.() ?? 0;
-    const fsyncMs = fsyncProbeMs();
+    const fsyncMs = fsyncProbeMs(contestant.folder);
     const cpuBefore = cpuSeconds(daemon.pid);
     const begin = seconds();
     await load(contestant.port, settings.messages, settings.args);
@@ -130,6 +132,7 @@ function report(runs: readonly Run[], names: readonly string[]): string {
   ].join('\n');
 }
 
+const disks = new Map<string, OwnDisk>();
 const scratch = mkdtempSync(path.join(tmpdir(), 'postern-bench-'));
 mkdirSync(scratch, { recursive: true });
 try {
@@ -139,12 +142,16 @@ try {
   for (const contestant of wanted)
     if (!contestant.available()) console.log(`${contestant.name} is left out: not installed (or not root)`);
   const contestants = wanted.filter(contestant => contestant.available());
-  for (const contestant of contestants) contestant.prepare();
+  for (const { folder } of contestants) disks.set(folder, ownDisk(folder));
+  if (![...disks.values()].every(disk => disk.separate))
+    console.log('No loop devices here: the contestants share one file system');
   const runs: Run[] = [];
   for (const profile of values.profiles.split(',')) {
     for (let round = 0; round < Number(values.runs); round++) {
       for (const contestant of contestants) {
-        const run = await measure(contestant, profile);
+        const disk = disks.get(contestant.folder);
+        if (!disk) throw new Error(`No disk for ${contestant.name}`);
+        const run = await measure(contestant, disk, profile);
         runs.push(run);
         console.log(
           `${profile} #${round} ${run.name.padEnd(10)} ${run.accepted.toFixed(0).padStart(6)} accepted/s ${run.deliveredRate.toFixed(0).padStart(6)} delivered/s  ${run.cpuPer1000.toFixed(2)} CPU s/1000  ${run.pss.toFixed(0)} MiB  fsync ${run.fsyncMs.toFixed(2)} ms`,
@@ -160,5 +167,6 @@ try {
   );
   for (const profile of values.profiles.split(',')) console.log(`${profile}: ${profiles[profile]?.what}`);
 } finally {
+  for (const disk of disks.values()) disk.remove();
   rmSync(scratch, { recursive: true, force: true });
 }
