@@ -106,7 +106,7 @@ t.test('the supervisor replaces a gateway that was killed', { timeout: 60_000 },
     JSON.parse((await runPostern(['--config', config, '--json', 'status'])).stdout) as { pid: number };
   const { pid } = await status();
   process.kill(pid, 'SIGKILL');
-  await gateway.says(/ended unexpectedly[^]*Ctrl-C stops/);
+  await gateway.says(/ended unexpectedly[\s\S]*Ctrl-C stops/);
   t.not((await status()).pid, pid);
   t.equal(await gateway.stop(), 0);
 });
