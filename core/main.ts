@@ -187,6 +187,62 @@ dkim
   .option('--out <folder>', 'where to put the key; default: the folder dkim beside the configuration')
   .action(run(async () => (await import('./cli/dkim-command.ts')).dkimKeygen));
 
+const sieve = program.command('sieve').description('rules of users (Sieve)');
+const sieveCommands = () => import('./cli/sieve-command.ts');
+sieve
+  .command('check')
+  .argument('<file>', 'script, `-` for standard input')
+  .description('all errors and warnings of a script')
+  .action(run(async () => (await sieveCommands()).sieveCheck));
+sieve
+  .command('test')
+  .argument('<file>', 'script')
+  .argument('<message>', 'message file, `-` for standard input')
+  .option('--from <address>', 'envelope sender')
+  .option('--to <address>', 'envelope recipient')
+  .option('--trace', 'show every command and test that was evaluated')
+  .description('what a script would do with a message; --json prints the actions as an array')
+  .action(run(async () => (await sieveCommands()).sieveTest));
+sieve
+  .command('put')
+  .argument('<user>')
+  .argument('<file>', 'script, `-` for standard input')
+  .option('--name <name>', 'default: the name of the file')
+  .option('--activate', 'make it the active one')
+  .description('store a script; one that does not compile is refused')
+  .action(run(async () => (await sieveCommands()).sievePut));
+sieve
+  .command('get')
+  .argument('<user>')
+  .argument('<script>')
+  .description('print a script')
+  .action(run(async () => (await sieveCommands()).sieveGet));
+sieve
+  .command('list')
+  .argument('<user>')
+  .description('scripts of a user')
+  .action(run(async () => (await sieveCommands()).sieveList));
+sieve
+  .command('activate')
+  .argument('<user>')
+  .argument('[script]')
+  .option('--none', 'no script is active any more')
+  .description('choose the script that runs')
+  .action(run(async () => (await sieveCommands()).sieveActivate));
+sieve
+  .command('delete')
+  .argument('<user>')
+  .argument('<script>')
+  .description('delete a script that is not active')
+  .action(run(async () => (await sieveCommands()).sieveDelete));
+sieve
+  .command('apply')
+  .argument('<user>')
+  .requiredOption('--folder <name>', 'mailbox whose messages are sorted')
+  .option('--dry-run', 'only say what would be done')
+  .description('run the active rules over mail that is there already; nothing is sent')
+  .action(run(async () => (await import('./cli/sieve-apply.ts')).sieveApply));
+
 /** What went wrong, for the user, and the exit code for scripts. */
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;

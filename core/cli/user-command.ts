@@ -34,7 +34,8 @@ async function readPassword(context: CliContext): Promise<string> {
   throw new UsageError('No password given on standard input');
 }
 
-function addressIn(config: LoadedConfig, name: string): string {
+/** Full account name: the domain may be left out where there is only one. */
+export function addressIn(config: LoadedConfig, name: string): string {
   const address = name.toLowerCase();
   const at = address.lastIndexOf('@');
   const domains = config.options.domains.filter(domain => domain.kind !== 'relay').map(domain => domain.name);

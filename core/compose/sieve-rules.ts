@@ -71,6 +71,20 @@ async function readScript(
 export const checkRuleFile = async (file: string, registry: Registry): Promise<readonly string[]> =>
   (await readScript(file, registry)).errors;
 
+/** Both read what an earlier entry of the chain wrote; a message that none looked at is "not tested". */
+export const verdictSources = (
+  spamField: string,
+  virusField: string,
+): Required<Pick<SettingsInput, 'spamtest' | 'virustest'>> => ({
+  spamtest: {
+    header: spamField,
+    pattern: 'score=(-?[0-9.]+)',
+    scale: 'score',
+    maxHeader: { header: spamField, pattern: 'required=([0-9.]+)' },
+  },
+  virustest: { header: virusField, pattern: '^([A-Za-z]+)', scale: 'text', texts: { clean: 1, infected: 5 } },
+});
+
 function settingsOf(options: RuleOptions, parts: RuleParts): SettingsInput {
   return {
     hostname: parts.hostname,
@@ -82,14 +96,7 @@ function settingsOf(options: RuleOptions, parts: RuleParts): SettingsInput {
     autoCreate: options.createMailboxes,
     vacation: { minSeconds: options.vacationMinSeconds, defaultSeconds: 604_800 },
     editheader: { maxFieldBytes: options.editMaxFieldBytes },
-    // Both read what an earlier entry of the chain wrote; a message that none looked at is "not tested".
-    spamtest: {
-      header: options.spamField,
-      pattern: 'score=(-?[0-9.]+)',
-      scale: 'score',
-      maxHeader: { header: options.spamField, pattern: 'required=([0-9.]+)' },
-    },
-    virustest: { header: options.virusField, pattern: '^([A-Za-z]+)', scale: 'text', texts: { clean: 1, infected: 5 } },
+    ...verdictSources(options.spamField, options.virusField),
   };
 }
 
