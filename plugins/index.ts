@@ -2,6 +2,7 @@
 // itself, and a plugin that stands here runs through the compliance suite.
 import type { Plugin } from '../core/plugin/index.ts';
 import { aliases } from './aliases/index.ts';
+import { arcSeal } from './arc-seal/index.ts';
 import { auth } from './auth/index.ts';
 import { clamav } from './clamav/index.ts';
 import { dkimSign } from './dkim-sign/index.ts';
@@ -19,6 +20,7 @@ import { spamassassin } from './spamassassin/index.ts';
 
 export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   aliases,
+  'arc-seal': arcSeal,
   auth,
   clamav,
   'dkim-sign': dkimSign,

@@ -1,8 +1,9 @@
 // postern dkim keygen DOMAIN SELECTOR
-import { createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { mkdir, open } from 'node:fs/promises';
 import path from 'node:path';
 import { parseDomain } from '../mail/address.ts';
+import { keyRecord } from '../mail/dkim-key.ts';
 import { type CliContext, type ExitCode, exitCodes, print, UsageError } from './context.ts';
 
 export interface DkimKeygenOptions {
@@ -21,14 +22,6 @@ function makeKey({ type = 'rsa', bits = '2048' }: DkimKeygenOptions): KeyObject 
   if (!Number.isInteger(size) || size < 1024 || size > 4096)
     throw new UsageError(`RSA keys for DKIM have 1024 to 4096 bits, found '${bits}'`);
   return generateKeyPairSync('rsa', { modulusLength: size }).privateKey;
-}
-
-/** RFC 6376 §3.6.1; of an Ed25519 key the bare 32 bytes (RFC 8463 §4.2). */
-export function keyRecord(privateKey: KeyObject): string {
-  const der = createPublicKey(privateKey).export({ type: 'spki', format: 'der' });
-  const ed25519 = privateKey.asymmetricKeyType === 'ed25519';
-  const published = (ed25519 ? der.subarray(-32) : der).toString('base64');
-  return `v=DKIM1; k=${ed25519 ? 'ed25519' : 'rsa'}; p=${published}`;
 }
 
 /** As a zone file has it: strings of at most 255 octets (RFC 1035 §3.3.14). */

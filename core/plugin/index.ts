@@ -17,6 +17,7 @@ export {
 export { type AuthResult, claimedAuthResults, formatAuthResults, parseAuthResults } from '../mail/auth-results.ts';
 export { decodeBody, decodeBodyText, openBody, partFilename } from '../mail/body.ts';
 export { formatDate, parseDate } from '../mail/date.ts';
+export { parseSigningKey, publishesKey } from '../mail/dkim-key.ts';
 export {
   fieldsToSign,
   relaxedBodyHash,
@@ -26,6 +27,7 @@ export {
 } from '../mail/dkim-signature.ts';
 export { decodeWords, encodeWords } from '../mail/encoded-words.ts';
 export type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
+export { renderField } from '../mail/header-edit.ts';
 export type { HeaderField, HeaderList } from '../mail/headers.ts';
 export type { Message } from '../mail/message.ts';
 export { formatMessageId } from '../mail/message-id.ts';

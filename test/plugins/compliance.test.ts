@@ -7,6 +7,7 @@ import { documentKeys } from '../../core/config/render-docs.ts';
 import { z } from '../../core/config/schema.ts';
 import type { Plugin } from '../../core/plugin/contract.ts';
 import { plugins } from '../../plugins/index.ts';
+import { mailAuth } from '../../plugins/mail-auth/index.ts';
 import { makeKey } from '../harness/forge-signature.ts';
 import { plugin } from '../harness/plugin.ts';
 import { sourcePath } from '../harness/root.ts';
@@ -30,6 +31,22 @@ const samples: Readonly<Record<string, Sample>> = {
     },
   },
   clamav: { engine: 'absent' },
+  'arc-seal': {
+    options: { domain: 'example.org', selector: '2026a', key: 'dkim/example.org.2026a.pem', when: 'always' },
+    setup: {
+      configFolder: keyFolder,
+      before: [
+        {
+          name: 'mail-auth',
+          plugin: mailAuth as Plugin<unknown>,
+          options: {},
+          timeoutMs: 10_000,
+          onError: 'defer',
+          mode: 'enforce',
+        },
+      ],
+    },
+  },
   'dkim-sign': {
     options: { keys: [{ domain: 'b.example', selector: 's', key: 'dkim/example.org.2026a.pem' }] },
     setup: { configFolder: keyFolder },
