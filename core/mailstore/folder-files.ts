@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { Disk } from './disk.ts';
 import { withDotlock } from './dotlock.ts';
 import { directoryOf, nameOf } from './folder-name.ts';
-import type { SpecialUse } from './mailbox.ts';
+import { type SpecialUse, specialUses } from './mailbox.ts';
 import { replaceFile, type StoreParts } from './store-parts.ts';
 
 const header = 'V\t2\n\n';
@@ -41,16 +41,6 @@ export function setSubscription(parts: StoreParts, root: string, name: string, o
 
 /** RFC 6154: uses by directory. `postern-special-use` holds lines `<directory>\t<use> <use>…`. */
 export type SpecialUses = ReadonlyMap<string, readonly SpecialUse[]>;
-export const specialUses: readonly SpecialUse[] = [
-  '\\All',
-  '\\Archive',
-  '\\Drafts',
-  '\\Flagged',
-  '\\Junk',
-  '\\Sent',
-  '\\Trash',
-  '\\Important',
-];
 
 const specialUseFile = (root: string): string => path.join(root, 'postern-special-use');
 

@@ -10,7 +10,6 @@ export type Uid = number & { readonly [uidBrand]: 'uid' };
 
 /** Bits of `MessageRecord.flags`; \Recent is per session and not stored (RFC 3501 §2.3.2). */
 export const flagBits = { '\\Seen': 1, '\\Answered': 2, '\\Flagged': 4, '\\Deleted': 8, '\\Draft': 16 } as const;
-export type SystemFlag = keyof typeof flagBits;
 
 /** One message as the index knows it. A record is a value: a change makes a new one with a higher modseq. */
 export interface MessageRecord {
@@ -112,16 +111,18 @@ export interface Mailbox {
   close(): Promise<void>;
 }
 
-/** RFC 6154 §2. */
-export type SpecialUse =
-  | '\\All'
-  | '\\Archive'
-  | '\\Drafts'
-  | '\\Flagged'
-  | '\\Junk'
-  | '\\Sent'
-  | '\\Trash'
-  | '\\Important';
+/** RFC 6154 §2, RFC 8457 §3. */
+export const specialUses = [
+  '\\All',
+  '\\Archive',
+  '\\Drafts',
+  '\\Flagged',
+  '\\Junk',
+  '\\Sent',
+  '\\Trash',
+  '\\Important',
+] as const;
+export type SpecialUse = (typeof specialUses)[number];
 
 export interface MailboxInfo {
   /** Unicode, hierarchy delimiter `/`; `INBOX` always spelt so. */

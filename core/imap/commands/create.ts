@@ -1,8 +1,7 @@
-import type { SpecialUse } from '../../mailstore/mailbox.ts';
+import { type SpecialUse, specialUses } from '../../mailstore/mailbox.ts';
 import { command } from '../command.ts';
 import { delimiter, mailboxName } from '../mailbox-name.ts';
 import { bad, no, ok, Refusal } from '../response.ts';
-import { specialUses } from '../special-use.ts';
 import type { Lexer } from '../wire/lexer.ts';
 
 /** RFC 3501 §6.3.3; `(USE (\Sent))` as in RFC 6154 §3. */
@@ -28,7 +27,8 @@ function parseUse(lexer: Lexer): readonly SpecialUse[] {
   if (!lexer.tryKeyword('USE')) throw new Refusal(bad('Unknown create parameter'));
   lexer.sp();
   const uses = lexer.list(() => {
-    const use = specialUses.get(lexer.flag().toLowerCase());
+    const wanted = lexer.flag().toLowerCase();
+    const use = specialUses.find(known => known.toLowerCase() === wanted);
     // RFC 6154 §3, §6.
     if (!use || use === '\\All' || use === '\\Flagged')
       throw new Refusal(no('Special use is not supported', 'USEATTR'));
