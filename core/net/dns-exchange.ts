@@ -36,25 +36,25 @@ export async function exchange(
   const began = clock.monotonic();
   const left = (): number => Math.max(1, timeoutMs - (clock.monotonic() - began));
   let query = encodeQuery(name, type, true);
-  let answer = await byUdp(server, query, clock, left(), signal);
+  const ask = (open: Opener): Promise<Attempt> => attempt(clock, left(), signal, open(server, query));
+  let answer = await ask(byUdp);
   // RFC 6891 §7: an old server may refuse EDNS; then ask as in 1987.
   if (answer.kind === 'failed' && (answer.rcode === 'FORMERR' || answer.rcode === 'NOTIMP')) {
     query = encodeQuery(name, type, false);
-    answer = await byUdp(server, query, clock, left(), signal);
+    answer = await ask(byUdp);
   }
-  if (answer.kind === 'truncated') answer = await byTcp(server, query, clock, left(), signal);
+  if (answer.kind === 'truncated') answer = await ask(byTcp);
   return answer.kind === 'truncated' ? { kind: 'silent', why: 'truncated over TCP' } : answer;
 }
 
 type Attempt = WireAnswer | { readonly kind: 'silent'; readonly why: string };
 
+/** Sends the query over one transport; returns how to end it. */
+type Transport = (settle: (answer: Attempt) => void) => () => void;
+type Opener = (server: ServerAddress, query: WireQuery) => Transport;
+
 /** Settles once; `open` starts the transport and returns how to end it. */
-function attempt(
-  clock: Clock,
-  timeoutMs: number,
-  signal: AbortSignal,
-  open: (settle: (answer: Attempt) => void) => () => void,
-): Promise<Attempt> {
+function attempt(clock: Clock, timeoutMs: number, signal: AbortSignal, open: Transport): Promise<Attempt> {
   return new Promise(resolve => {
     let close = (): void => {};
     let settled = false;
@@ -74,54 +74,38 @@ function attempt(
   });
 }
 
-function byUdp(
-  server: ServerAddress,
-  query: WireQuery,
-  clock: Clock,
-  timeoutMs: number,
-  signal: AbortSignal,
-): Promise<Attempt> {
-  return attempt(clock, timeoutMs, signal, settle => {
-    const socket = createSocket(isIP(server.host.replace(/%.*$/, '')) === 6 ? 'udp6' : 'udp4');
-    let closed = false;
-    socket.on('error', error => settle({ kind: 'silent', why: error.message }));
-    socket.on('message', bytes => {
-      const answer = decodeResponse(query, bytes);
-      // What is no answer is ignored: the right one may still come, and a forger shall not be able to end the wait.
-      if (answer) settle(answer);
-    });
-    socket.connect(server.port, server.host, () => {
-      if (!closed) socket.send(query.bytes);
-    });
-    return () => {
-      closed = true;
-      socket.close();
-    };
+const byUdp: Opener = (server, query) => settle => {
+  const socket = createSocket(isIP(server.host.replace(/%.*$/, '')) === 6 ? 'udp6' : 'udp4');
+  let closed = false;
+  socket.on('error', error => settle({ kind: 'silent', why: error.message }));
+  socket.on('message', bytes => {
+    const answer = decodeResponse(query, bytes);
+    // What is no answer is ignored: the right one may still come, and a forger shall not be able to end the wait.
+    if (answer) settle(answer);
   });
-}
+  socket.connect(server.port, server.host, () => {
+    if (!closed) socket.send(query.bytes);
+  });
+  return () => {
+    closed = true;
+    socket.close();
+  };
+};
 
-function byTcp(
-  server: ServerAddress,
-  query: WireQuery,
-  clock: Clock,
-  timeoutMs: number,
-  signal: AbortSignal,
-): Promise<Attempt> {
-  return attempt(clock, timeoutMs, signal, settle => {
-    const socket = connect(server.port, server.host);
-    // RFC 1035 §4.2.2: two bytes of length before each message, so at most 64 KiB are ever held.
-    let held = Buffer.alloc(0);
-    const length = Buffer.alloc(2);
-    length.writeUInt16BE(query.bytes.length);
-    socket.write(Buffer.concat([length, query.bytes]));
-    socket.on('data', chunk => {
-      held = Buffer.concat([held, chunk]);
-      if (held.length < 2 || held.length < 2 + held.readUInt16BE(0)) return;
-      const answer = decodeResponse(query, held.subarray(2, 2 + held.readUInt16BE(0)));
-      settle(answer ?? { kind: 'silent', why: 'unreadable answer over TCP' });
-    });
-    socket.on('error', error => settle({ kind: 'silent', why: error.message }));
-    socket.on('close', () => settle({ kind: 'silent', why: 'connection closed' }));
-    return () => socket.destroy();
+const byTcp: Opener = (server, query) => settle => {
+  const socket = connect(server.port, server.host);
+  // RFC 1035 §4.2.2: two bytes of length before each message, so at most 64 KiB are ever held.
+  let held = Buffer.alloc(0);
+  const length = Buffer.alloc(2);
+  length.writeUInt16BE(query.bytes.length);
+  socket.write(Buffer.concat([length, query.bytes]));
+  socket.on('data', chunk => {
+    held = Buffer.concat([held, chunk]);
+    if (held.length < 2 || held.length < 2 + held.readUInt16BE(0)) return;
+    const answer = decodeResponse(query, held.subarray(2, 2 + held.readUInt16BE(0)));
+    settle(answer ?? { kind: 'silent', why: 'unreadable answer over TCP' });
   });
-}
+  socket.on('error', error => settle({ kind: 'silent', why: error.message }));
+  socket.on('close', () => settle({ kind: 'silent', why: 'connection closed' }));
+  return () => socket.destroy();
+};
