@@ -59,6 +59,17 @@ export const insertMessage = (message: QueuedMessage, body: StoredBody): Stateme
   ],
 });
 
+/** `destination` to `notes`, in the order of `recipientColumns`. */
+const progress = (entry: QueuedRecipient) => [
+  entry.destination,
+  entry.state,
+  entry.attempts,
+  entry.dueAt ?? null,
+  entry.eventAt ?? null,
+  entry.warned ? 1 : 0,
+  JSON.stringify(entry.notes),
+];
+
 export const insertRecipient = (id: string, entry: QueuedRecipient, lease: string | undefined): Statement => ({
   sql: `INSERT INTO queue_recipient (${recipientColumns}, address, lease) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   params: [
@@ -66,13 +77,7 @@ export const insertRecipient = (id: string, entry: QueuedRecipient, lease: strin
     entry.index,
     JSON.stringify(entry.recipient),
     entry.original ?? null,
-    entry.destination,
-    entry.state,
-    entry.attempts,
-    entry.dueAt ?? null,
-    entry.eventAt ?? null,
-    entry.warned ? 1 : 0,
-    JSON.stringify(entry.notes),
+    ...progress(entry),
     entry.recipient.address.text,
     lease ?? null,
   ],
@@ -81,18 +86,7 @@ export const insertRecipient = (id: string, entry: QueuedRecipient, lease: strin
 export const updateRecipient = (id: string, before: QueuedRecipient, entry: QueuedRecipient): Statement => ({
   sql: `UPDATE queue_recipient SET destination = ?, state = ?, attempts = ?, due_at = ?, event_at = ?, warned = ?,
     notes = ?, lease = NULL WHERE message = ? AND idx = ? AND state = ?`,
-  params: [
-    entry.destination,
-    entry.state,
-    entry.attempts,
-    entry.dueAt ?? null,
-    entry.eventAt ?? null,
-    entry.warned ? 1 : 0,
-    JSON.stringify(entry.notes),
-    id,
-    entry.index,
-    before.state,
-  ],
+  params: [...progress(entry), id, entry.index, before.state],
 });
 
 /** Lets the runner find a destination at `readyAt` or earlier; later only while it is held or backs off. */
