@@ -1,6 +1,7 @@
 // The chain as a protocol server drives it: one `ChainSession` per connection, at most one transaction at a time.
 // `load-chain.ts` builds a `Chain` from the configuration.
-import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
+import type { Deliverable } from '../mail/deliverable.ts';
+import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { TraceStep } from '../mail/trace.ts';
@@ -18,18 +19,7 @@ export type AuthOutcome =
 export type MessageOutcome =
   | { readonly kind: 'refused'; readonly reply: Reply<4> | Reply<5>; readonly plugin: string; readonly why: string }
   | { readonly kind: 'discard'; readonly plugin: string; readonly why: string }
-  | {
-      readonly kind: 'deliver' | 'quarantine';
-      /** With all edits applied. */
-      readonly message: Message;
-      readonly sender: ReversePath;
-      /** After aliases and other edits; `originals` maps a new recipient to the one that the client named. */
-      readonly recipients: readonly Recipient[];
-      readonly originals: ReadonlyMap<string, string>;
-      /** Why it is quarantined. */
-      readonly why?: string;
-      readonly plugin?: string;
-    };
+  | Deliverable;
 
 export interface ChainSession {
   /** Facts changed: STARTTLS, PROXY, XCLIENT. `identity` replaces who is authenticated (XCLIENT LOGIN=); null = nobody. */

@@ -1,7 +1,7 @@
 // What the client hears. A `unit` is what one reply speaks for: the whole message, or with LMTP and PRDR one recipient of
 // the client. Of a unit all of whose recipients failed nothing is kept and the client hears that 5xx; so no bounce arises.
-import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
-import type { Message } from '../mail/message.ts';
+import type { Deliverable } from '../mail/deliverable.ts';
+import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { TraceRecipient } from '../mail/trace.ts';
 import { StateError } from '../state/state.ts';
@@ -12,15 +12,7 @@ export interface SettleRequest {
   readonly id: string;
   readonly receivedAt: number;
   readonly envelope: Envelope;
-  readonly deliverable: {
-    readonly kind: 'deliver' | 'quarantine';
-    readonly message: Message;
-    readonly sender: ReversePath;
-    readonly recipients: readonly Recipient[];
-    readonly originals: ReadonlyMap<string, string>;
-    readonly why?: string;
-    readonly plugin?: string;
-  };
+  readonly deliverable: Deliverable;
   readonly signal: AbortSignal;
   /** The client hears `perRecipient` (LMTP, PRDR), so a failed recipient needs no bounce. */
   readonly perRecipientReplies?: boolean;

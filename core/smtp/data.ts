@@ -1,6 +1,7 @@
 // DATA (RFC 5321 §4.1.1.4) and what becomes of a message once its last byte is in, for DATA and BDAT alike: the message
 // hooks, then delivery or queue, then the reply: one, or one per recipient (LMTP: RFC 2033 §4.2; PRDR: draft-hall-prdr).
 
+import type { Deliverable } from '../mail/deliverable.ts';
 import type { Envelope } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { MessageOutcome } from '../pipeline/chain.ts';
@@ -8,7 +9,7 @@ import type { ClientFacts } from '../queue/transport.ts';
 import type { Defect } from './data-decoder.ts';
 import { Incoming, spoolFile } from './incoming.ts';
 import type { Done } from './input.ts';
-import type { Deliverable, Settlement } from './ports.ts';
+import type { Settlement } from './ports.ts';
 import { receivedMessage } from './received-message.ts';
 import { replyText, type SmtpSession } from './session.ts';
 import type { Transaction, TransactionEnd } from './transaction.ts';

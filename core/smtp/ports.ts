@@ -1,12 +1,10 @@
 // What the SMTP server needs from the rest; `gateway.ts` connects it.
+import type { Deliverable } from '../mail/deliverable.ts';
 import type { Envelope } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { TraceRecipient } from '../mail/trace.ts';
-import type { MessageOutcome } from '../pipeline/chain.ts';
 import type { Identity, Session } from '../plugin/contract.ts';
 import type { ClientFacts } from '../queue/transport.ts';
-
-export type Deliverable = Extract<MessageOutcome, { readonly kind: 'deliver' | 'quarantine' }>;
 
 export interface SettleRequest {
   /** Queue id. */

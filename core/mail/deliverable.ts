@@ -1,0 +1,16 @@
+// A message that was decided to be delivered, as the chain hands it to whoever settles it.
+import type { Recipient, ReversePath } from './envelope.ts';
+import type { Message } from './message.ts';
+
+export interface Deliverable {
+  readonly kind: 'deliver' | 'quarantine';
+  /** With all edits applied. */
+  readonly message: Message;
+  readonly sender: ReversePath;
+  /** After aliases and other edits; `originals` maps a new recipient to the one that the client named. */
+  readonly recipients: readonly Recipient[];
+  readonly originals: ReadonlyMap<string, string>;
+  /** Why it is quarantined. */
+  readonly why?: string;
+  readonly plugin?: string;
+}
