@@ -20,7 +20,7 @@ const levelStyles: Readonly<Record<string, Parameters<typeof styleText>[0]>> = {
 };
 
 /** One JSON log line as a person reads it. A line that is no JSON is passed on as it is. */
-export function prettyLine(line: string, color: boolean): string {
+function prettyLine(line: string, color: boolean): string {
   let entry: Record<string, unknown>;
   try {
     entry = JSON.parse(line) as Record<string, unknown>;

@@ -9,7 +9,7 @@ import { type CliContext, type ExitCode, exitCodes, print } from './context.ts';
 import { packageVersion } from './package-version.ts';
 import { formatTable } from './table.ts';
 
-export function controlSocket(context: CliContext): string {
+function controlSocket(context: CliContext): string {
   return controlSocketPath(dataFolder(loadConfig(context.configFile, context.workingFolder)));
 }
 

@@ -205,7 +205,7 @@ function or(reader: SearchReader): ParsedKey {
   return context => ({ kind: 'or', keys: [one(context), other(context)] });
 }
 
-export function parseKey(reader: SearchReader): ParsedKey {
+function parseKey(reader: SearchReader): ParsedKey {
   const { lexer } = reader;
   reader.keys += 1;
   if (reader.keys > maxKeys) throw new WireError('Too many search keys');

@@ -29,9 +29,6 @@ export const displayName = (address: HeaderAddress): string => decodeWords(addre
 export const mailboxesOf = (list: readonly HeaderAddress[]): readonly HeaderMailbox[] =>
   list.flatMap(address => (address.kind === 'group' ? address.members : [address]));
 
-/** `local@domain` without quoting, or the local part alone: for comparisons and display. */
-export const mailboxText = ({ local, domain }: HeaderMailbox): string => (domain === '' ? local : `${local}@${domain}`);
-
 type Special = ',' | ';' | ':' | '<' | '>' | '@';
 interface Token {
   readonly kind: 'atom' | 'quoted' | 'literal' | 'comment' | Special;

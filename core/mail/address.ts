@@ -3,7 +3,7 @@
 // passed by by spelling it otherwise (invariant I2). Two things are wider than the standard because real mail needs it:
 // local parts longer than 64 octets (bounce addresses that carry data) and `_` in a host name.
 import { isIPv4, isIPv6 } from 'node:net';
-import { domainToASCII, domainToUnicode } from 'node:url';
+import { domainToASCII } from 'node:url';
 
 /** An address as the envelope carries it. Compare with `sameAddress`, never with `===` on the text. */
 export interface Address {
@@ -157,12 +157,6 @@ export function sameAddress(a: Address, b: Address, localCase: 'sensitive' | 'in
   const [low, lower] = [left.toLowerCase(), right.toLowerCase()];
   return low === lower && (localCase === 'insensitive' || low === 'postmaster');
 }
-
-/** The address as people read it: U-labels instead of `xn--`. Needs SMTPUTF8 to travel. */
-export const unicodeText = (address: Address): string =>
-  address.domain.includes('xn--')
-    ? formatAddress(address.local, domainToUnicode(address.domain) || address.domain)
-    : address.text;
 
 /** Does the address need SMTPUTF8 (RFC 6531 §3.3)? Domains do not: they travel as A-labels. */
 export const needsSmtputf8 = (address: Address): boolean => nonAscii.test(address.local);

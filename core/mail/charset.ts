@@ -71,10 +71,3 @@ function guessText(bytes: Buffer): string {
   const text = bytes.toString('utf8');
   return text.includes('\uFFFD') ? decodeWindows1252(bytes) : stripBom(text);
 }
-
-/** Bytes of `text` in `charset` (default UTF-8); undefined when the charset is unknown. */
-export function encodeText(text: string, charset = 'utf-8'): Buffer | undefined {
-  const name = normaliseCharset(charset);
-  if (name === 'utf-8' || name === 'utf8') return Buffer.from(text, 'utf8');
-  return iconv.encodingExists(name) ? iconv.encode(text, name) : undefined;
-}

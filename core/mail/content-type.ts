@@ -123,7 +123,7 @@ function joinSegments(segments: readonly Segment[]): string {
 }
 
 /** Decoded parameters by lower-case name; of a repeated one the first counts, an encoded form before a plain one. */
-export function decodeParams(params: ParameterizedValue['params']): ReadonlyMap<string, string> {
+function decodeParams(params: ParameterizedValue['params']): ReadonlyMap<string, string> {
   const plain = new Map<string, string>();
   const segments = new Map<string, Segment[]>();
   for (const [name, value] of params) {

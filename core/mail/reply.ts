@@ -34,21 +34,3 @@ export const replies = {
   noSuchUser: reply(550, '5.1.1', 'No such user here'),
   relayDenied: reply(550, '5.7.1', 'Relaying denied'),
 } as const;
-
-// RFC 5321 §4.5.3.1.5: 512 octets with code and line end; enhanced codes take up to 10 of them.
-const maxTextBytes = 490;
-
-/** What may stand on one line of a reply (RFC 5321 §4.2: printable ASCII and tab). */
-const cleanLine = (text: string): string => text.replace(/[^\x09\x20-\x7e]/g, '?').slice(0, maxTextBytes);
-
-/** Lines of a reply with CRLF; `prefix` (an enhanced code) is repeated on each (RFC 2034 §4). At least one line. */
-export function formatLines(code: number, lines: readonly string[], prefix = ''): string {
-  const all = lines.length === 0 ? [''] : lines;
-  return all
-    .map((line, at) => `${code}${at === all.length - 1 ? ' ' : '-'}${cleanLine(`${prefix}${line}`)}\r\n`)
-    .join('');
-}
-
-/** A reply as it goes over the wire; a text of several lines becomes a multi-line reply (RFC 5321 §4.2.1). */
-export const formatReply = (given: Reply): string =>
-  formatLines(given.code, given.text.split(/\r\n|\r|\n/), `${given.enhanced} `);

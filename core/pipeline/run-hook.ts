@@ -14,7 +14,7 @@ import { hookTable } from './hook-table.ts';
 import type { LoadedEntry } from './loaded-entry.ts';
 
 /** Reason of all signals of a session whose client is gone, or of a transaction that is over. */
-export class SessionOver extends Error {
+class SessionOver extends Error {
   override readonly name = 'SessionOver';
 }
 /** Made once: every transaction ends with one of these, and where it was made says nothing. */

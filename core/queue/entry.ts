@@ -60,7 +60,7 @@ export interface QueuePolicy extends BackoffPolicy {
 }
 
 /** RFC 3461 §4.1: without NOTIFY failures are reported; delays as this MTA likes; a null sender is never told. */
-export function wantsReport(
+function wantsReport(
   message: { readonly sender: ReversePath; readonly reports: boolean },
   recipient: Recipient,
   kind: 'success' | 'failure' | 'delay',

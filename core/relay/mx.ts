@@ -53,7 +53,7 @@ export async function lookUpMx(
 }
 
 /** `[192.0.2.1]` or `[IPv6:2001:db8::1]` (RFC 5321 §4.1.3) → the address. */
-export function addressLiteral(domain: string): string | undefined {
+function addressLiteral(domain: string): string | undefined {
   const match = /^\[(?:ipv6:)?([0-9a-f.:]+)\]$/i.exec(domain);
   const address = match?.[1];
   return address !== undefined && net.isIP(address) !== 0 ? address : undefined;

@@ -24,7 +24,7 @@ export interface SessionTimeouts {
   readonly dataBlockMs: number;
   readonly dataEndMs: number;
 }
-export const sessionTimeouts: SessionTimeouts = {
+const sessionTimeouts: SessionTimeouts = {
   commandMs: 300_000,
   dataInitMs: 120_000,
   dataBlockMs: 180_000,
@@ -410,7 +410,7 @@ function refuse(answers: RecipientAnswer[], reply: ServerReply): void {
 }
 
 /** Keyword in upper case → its parameters. RFC 5321 §4.1.1.1. */
-export function parseExtensions(lines: readonly string[]): ReadonlyMap<string, string> {
+function parseExtensions(lines: readonly string[]): ReadonlyMap<string, string> {
   return new Map(
     lines.map(line => {
       const [keyword = '', ...parameters] = line.trim().split(/[ =]/);

@@ -54,7 +54,7 @@ export function certificateFault(policy: TlsPolicy, socket: TLSSocket): string |
 }
 
 /** `.example.org` in a list of names (MTA-STS, Postfix) stands for one label below. */
-export function matchesName(leaf: X509Certificate, name: string): boolean {
+function matchesName(leaf: X509Certificate, name: string): boolean {
   return leaf.checkHost(name, { subject: 'never' }) !== undefined;
 }
 

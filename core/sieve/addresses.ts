@@ -170,14 +170,6 @@ export function parseAddressList(value: string): readonly HeaderAddress[] {
   return new AddressParser(value).run();
 }
 
-/** One bare `local@domain`, as `redirect` and the envelope have it; undefined where it is none. Display names are refused. */
-export function parseBareAddress(text: string): HeaderAddress | undefined {
-  const list = parseAddressList(text);
-  const only = list[0];
-  if (list.length !== 1 || !only?.valid || only.name !== undefined || /[<>\s]/.test(text.trim())) return undefined;
-  return only;
-}
-
 /** As `parseBareAddress`, but `Name <a@b>` will do (RFC 5228 §2.4.2.3 for `:from` and `redirect`). */
 export function parseOneAddress(text: string): HeaderAddress | undefined {
   const list = parseAddressList(text);

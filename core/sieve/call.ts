@@ -250,7 +250,7 @@ export class WordCall implements Call {
 
 const short = (text: string): string => (text.length > 200 ? `${text.slice(0, 200)}…` : text);
 
-export function readTemplate(template: Template, run: Run): string {
+function readTemplate(template: Template, run: Run): string {
   if (typeof template === 'string') return template;
   const limit = run.setting('maxVariableBytes') * 16;
   let out = '';

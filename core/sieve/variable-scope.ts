@@ -48,7 +48,7 @@ export class VariableScope {
 }
 
 /** At most `limit` bytes of UTF-8, no character cut in two. */
-export function cutUtf8(value: string, limit: number): string {
+function cutUtf8(value: string, limit: number): string {
   if (value.length * 3 <= limit) return value;
   const bytes = Buffer.from(value);
   if (bytes.length <= limit) return value;

@@ -32,7 +32,7 @@ function syncPath(target: string): void {
 }
 
 /** Name of the copy that is made before step `id` of a component. */
-export const backupName = (file: string, component: string, id: number): string => `${file}.before-${component}-${id}`;
+const backupName = (file: string, component: string, id: number): string => `${file}.before-${component}-${id}`;
 
 function backUp(database: Database, file: string, target: string): void {
   const partial = `${target}.partial`;

@@ -14,7 +14,7 @@ const strength: Readonly<Record<DmarcPolicy, number>> = { none: 0, quarantine: 1
  * Domains of all addresses in all From fields, lower case, A-labels. Readers differ in what they make of a field that is
  * no list of addresses, so every domain that one of them might find counts: whoever writes two readings is held to both.
  */
-export function authorDomains({ headers }: Message): readonly string[] {
+function authorDomains({ headers }: Message): readonly string[] {
   const domains = headers.all('from').flatMap(({ value }) => {
     const read = mailboxesOf(parseAddressList(value)).map(({ domain }) => domain.trim());
     const bare = value.replace(/"(?:[^"\\]|\\.)*"/g, ' ').replace(/\([^()]*\)/g, ' ');
@@ -25,7 +25,7 @@ export function authorDomains({ headers }: Message): readonly string[] {
 }
 
 /** RFC 7489 §6.3, `pct`: 0–100; anything else counts as not given. */
-export function sampleRate(record: string | undefined): number {
+function sampleRate(record: string | undefined): number {
   const match = /(?:^|;)\s*pct\s*=\s*(\d{1,3})\s*(?:;|$)/.exec(record ?? '');
   return Math.min(Number(match?.[1] ?? 100), 100);
 }

@@ -1,7 +1,7 @@
 // How values are written: the other half of the lexer. Everything is a "byte string", one character per octet (latin1),
 // which is what a header that may hold anything can be kept in without loss; `Output` turns it into bytes.
 import { monthNames } from './lexer.ts';
-import { type Partial, type Section, type SequenceSet, star } from './types.ts';
+import type { Partial, Section } from './types.ts';
 
 const atomOnly = /^[!#$&'+,\-./0-9:;<=>?@A-Z[\]^_`a-z|}~]+$/;
 const quotable = /^[\x01-\x09\x0b\x0c\x0e-\x7f]*$/;
@@ -24,9 +24,6 @@ export function encodeAstring(text: string): string {
   return atomOnly.test(text) && text.toUpperCase() !== 'NIL' ? text : encodeString(text);
 }
 
-/** Unicode to a byte string. */
-export const utf8Bytes = (text: string): string => Buffer.from(text, 'utf8').toString('latin1');
-
 /** date-time of RFC 3501 §9, in UTC: the store keeps no zone. */
 export function encodeDateTime(ms: number): string {
   const date = new Date(ms);
@@ -48,11 +45,6 @@ export function encodeNumberSet(numbers: readonly number[]): string {
     i = j + 1;
   }
   return parts.join(',');
-}
-
-export function encodeSequenceSet(set: SequenceSet): string {
-  const one = (value: number): string => (value === star ? '*' : String(value));
-  return set.map(({ first, last }) => (first === last ? one(first) : `${one(first)}:${one(last)}`)).join(',');
 }
 
 /** `[…]` and the origin, as they stand in the answer to FETCH (RFC 3501 §7.4.2). */

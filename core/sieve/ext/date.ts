@@ -34,7 +34,7 @@ function matchPart(call: Call, when: DateTime | undefined) {
 const started = Symbol('time of the run');
 
 /** RFC 5260 §5: the same point in time during the whole run. */
-export const timeOf = (run: Run): number => run.state(started, () => run.host.clock.now());
+const timeOf = (run: Run): number => run.state(started, () => run.host.clock.now());
 
 export const date = defineExtension({
   name: 'date',

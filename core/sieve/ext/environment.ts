@@ -20,7 +20,7 @@ const domainOf = (host: string): string | undefined =>
   /\.(.+\..+)$/.exec(host)?.[1] ?? (host === '' ? undefined : host);
 
 /** undefined: an unknown item, which matches nothing (RFC 5183 §4). */
-export function environmentItem(run: Run, item: string): string | undefined {
+function environmentItem(run: Run, item: string): string | undefined {
   const name = item.toLowerCase();
   return run.host.environment?.(name) ?? (Object.hasOwn(own, name) ? own[name]?.(run) : undefined);
 }

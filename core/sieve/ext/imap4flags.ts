@@ -9,7 +9,7 @@ const keyword = /^[^\s\0-\x1f\x7f-\uffff(){%*"\\\]]+$/;
 const maxFlags = 128;
 
 /** RFC 5232 §2: names separated by spaces, empty and invalid ones left out, without duplicates whatever their case. */
-export function splitFlags(list: readonly string[]): readonly string[] {
+function splitFlags(list: readonly string[]): readonly string[] {
   const seen = new Map<string, string>();
   for (const flag of list.flatMap(text => text.split(/\s+/))) {
     const key = flag.toLowerCase();
@@ -21,7 +21,7 @@ export function splitFlags(list: readonly string[]): readonly string[] {
 
 const internalFlags = (run: Run): { flags: readonly string[] } => run.state(internal, () => ({ flags: [] }));
 
-export const currentFlags = (run: Run): readonly string[] => internalFlags(run).flags;
+const currentFlags = (run: Run): readonly string[] => internalFlags(run).flags;
 
 /** RFC 6785 §4.4: what IMAP events begin with. */
 export function setInternalFlags(run: Run, flags: readonly string[]): void {

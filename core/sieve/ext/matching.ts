@@ -13,7 +13,7 @@ export const asciiLower = (text: string): string =>
   beyondAscii.test(text) ? text.replace(upperAscii, lowerCode) : text.toLowerCase();
 
 /** Order of the UTF-8 octets, which is the order of the code points. */
-export function compareOctets(a: string, b: string): number {
+function compareOctets(a: string, b: string): number {
   if (a === b) return 0;
   return beyondAscii.test(a) || beyondAscii.test(b) ? Buffer.compare(Buffer.from(a), Buffer.from(b)) : a < b ? -1 : 1;
 }

@@ -52,7 +52,7 @@ export interface StoreOptions {
 }
 
 /** Which mailbox is meant: by id (RFC 9042 §3), by use (RFC 8579 §4), else by name. Throws `HostError`. */
-export async function resolveMailbox(options: StoreOptions, execution: Execution): Promise<string> {
+async function resolveMailbox(options: StoreOptions, execution: Execution): Promise<string> {
   const { mailboxes } = execution.host;
   const { mailbox, specialUse, mailboxId } = options;
   const byId = mailboxId === undefined ? undefined : await mailboxes.byId?.(mailboxId);
@@ -65,7 +65,7 @@ export async function resolveMailbox(options: StoreOptions, execution: Execution
 }
 
 /** Fails where storing would: the name is bad, or there is no such mailbox and it may not be created. */
-export async function requireMailbox(options: StoreOptions, execution: Execution): Promise<void> {
+async function requireMailbox(options: StoreOptions, execution: Execution): Promise<void> {
   const name = await resolveMailbox(options, execution);
   if (options.create || execution.setting('autoCreate') || isInbox(name)) return;
   if (name === execution.setting('defaultMailbox')) return;
@@ -73,7 +73,7 @@ export async function requireMailbox(options: StoreOptions, execution: Execution
     throw new HostError('permanent', `Mailbox ${quote(name)} does not exist`);
 }
 
-export async function storeIn(
+async function storeIn(
   options: StoreOptions,
   entry: Entry,
   execution: Execution,
@@ -106,7 +106,7 @@ export async function storeCopy(entry: Entry, execution: Execution, message: Rop
 }
 
 /** Reads what `fileinto` and its tags have put into an entry. */
-export function storeOptions(entry: Entry, mailbox: string): StoreOptions {
+function storeOptions(entry: Entry, mailbox: string): StoreOptions {
   const { create, specialuse, mailboxid } = entry.arguments;
   return {
     mailbox,

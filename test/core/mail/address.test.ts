@@ -1,5 +1,5 @@
 import t from 'tap';
-import { parseDomain, parseMailbox, parsePath, sameAddress, unicodeText } from '../../../core/mail/address.ts';
+import { parseDomain, parseMailbox, parsePath, sameAddress } from '../../../core/mail/address.ts';
 
 const text = (input: string, smtputf8 = false): string => {
   const parsed = parseMailbox(input, { smtputf8 });
@@ -80,7 +80,6 @@ t.test('with SMTPUTF8, domains become A-labels and local parts stay', async t =>
   t.equal(text('a@１２７.0.0.1', true), 'a@127.0.0.1', 'full-width digits are digits');
   t.equal(text('a@bü%63her.example', true), '! domain');
   t.equal(text('a@bü/x', true), '! domain');
-  t.equal(unicodeText(address('usér@bücher.example')), 'usér@bücher.example');
   t.equal(parseDomain('EXAMPLE.org'), 'example.org');
 });
 

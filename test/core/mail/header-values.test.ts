@@ -1,13 +1,7 @@
 import t from 'tap';
-import {
-  displayName,
-  type HeaderAddress,
-  mailboxesOf,
-  mailboxText,
-  parseAddressList,
-} from '../../../core/mail/address-list.ts';
+import { displayName, type HeaderAddress, mailboxesOf, parseAddressList } from '../../../core/mail/address-list.ts';
 import { createTransferDecoder, decodeTransfer } from '../../../core/mail/body.ts';
-import { decodeText, encodeText, knowsCharset } from '../../../core/mail/charset.ts';
+import { decodeText, knowsCharset } from '../../../core/mail/charset.ts';
 import { parseContentType, parseDisposition } from '../../../core/mail/content-type.ts';
 import { decodeWords, encodeWord, encodeWords } from '../../../core/mail/encoded-words.ts';
 
@@ -53,7 +47,14 @@ t.test('address lists, right and wrong', async t => {
     t.same(parseAddressList(value).map(show), expected, value);
   const [address] = parseAddressList('=?utf-8?q?J=C3=BCrgen?= =?utf-8?q?_Doe?= <j@example.org>');
   t.equal(address && displayName(address), 'Jürgen Doe');
-  t.same(mailboxesOf(parseAddressList('T: a@x, b@x;, c')).map(mailboxText), ['a@x', 'b@x', 'c']);
+  t.same(
+    mailboxesOf(parseAddressList('T: a@x, b@x;, c')).map(({ local, domain }) => [local, domain]),
+    [
+      ['a', 'x'],
+      ['b', 'x'],
+      ['c', ''],
+    ],
+  );
 });
 
 t.test('encoded words', async t => {
@@ -118,9 +119,6 @@ t.test('charsets', async t => {
   t.equal(decodeText(Buffer.from('caf\xe9', 'latin1'), 'x-nobody'), 'café');
   t.equal(decodeText(Buffer.from([0xa4]), 'iso-8859-15'), '€');
   t.equal(decodeText(Buffer.from('\ufeffx')), 'x');
-  t.equal(encodeText('ü', 'iso-8859-1')?.toString('hex'), 'fc');
-  t.equal(encodeText('ü')?.toString('hex'), 'c3bc');
-  t.equal(encodeText('ü', 'x-nobody'), undefined);
 });
 
 t.test('transfer encodings forgive', async t => {

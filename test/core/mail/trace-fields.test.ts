@@ -5,7 +5,6 @@ import { renderField } from '../../../core/mail/header-edit.ts';
 import { parseHeaders } from '../../../core/mail/headers.ts';
 import { parseMessageIds } from '../../../core/mail/message-id.ts';
 import { countHops, parseReceived, protocolName, receivedField } from '../../../core/mail/received.ts';
-import { closing, formatLines, formatReply, replies, reply } from '../../../core/mail/reply.ts';
 import { decodeUtf8Address, decodeXtext, encodeUtf8Address, encodeXtext } from '../../../core/mail/xtext.ts';
 
 const at = Date.UTC(2026, 10, 21, 6, 48, 1);
@@ -152,16 +151,6 @@ t.test('Authentication-Results', async t => {
     ),
   );
   t.same(claimedAuthResults(forged, 'mx.example.net'), [0, 2, 3, 4, 6]);
-});
-
-t.test('replies on the wire', async t => {
-  t.equal(formatReply(reply(550, '5.1.1', 'No such user')), '550 5.1.1 No such user\r\n');
-  t.equal(formatReply(reply(550, '5.7.1', 'one\ntwo')), '550-5.7.1 one\r\n550 5.7.1 two\r\n');
-  t.equal(formatReply(reply(451, '4.3.0', 'bäd\x00')), '451 4.3.0 b?d?\r\n');
-  t.equal(formatLines(250, ['mx', 'SIZE 1', 'HELP']), '250-mx\r\n250-SIZE 1\r\n250 HELP\r\n');
-  t.equal(formatLines(250, []), '250 \r\n');
-  t.ok(formatReply(reply(550, '5.7.1', 'x'.repeat(2000))).length <= 512);
-  t.equal(closing(replies.tryLater).close, true);
 });
 
 t.test('xtext and message identifiers', async t => {
