@@ -197,7 +197,7 @@ async function openCertificates(config: LoadedConfig, folder: string, clock: Clo
 }
 
 /** Maildir of an account: `%d` domain, `%n` local part, `%u` both. Neither may lead out of the folder. */
-function maildirPath(template: string, folder: string, user: string): string {
+export function maildirPath(template: string, folder: string, user: string): string {
   const at = user.lastIndexOf('@');
   const safe = (text: string): string =>
     text === '' || text === '.' || text === '..' ? `_${text}` : text.replace(/[/\0]/g, '_');
