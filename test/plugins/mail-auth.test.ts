@@ -37,8 +37,6 @@ interface Test {
   readonly options?: Readonly<Record<string, unknown>>;
   readonly message?: string;
   readonly steps?: readonly Step[];
-  /** Queue ids to try, for sampled policies. */
-  readonly times?: number;
   readonly expect: {
     readonly spf?: string;
     readonly spfHelo?: string;
@@ -172,3 +170,16 @@ for (const standard of readdirSync(sourcePath('test/cases/mail-auth')))
         }
       });
   });
+
+t.test('a sampled policy hits its share of the messages', async t => {
+  const dns = { '_dmarc.example.test': { TXT: ['v=DMARC1; p=reject; pct=25'] } };
+  const p = await plugin(mailAuth, { spf: { helo: 'off' } }, { dns });
+  t.teardown(() => p.close());
+  let refused = 0;
+  for (let count = 0; count < 200; count++) {
+    await p.mail('x@nowhere.test');
+    await p.rcpt('bob@here.test');
+    if ((await p.message(plain)).kind === 'reject') refused++;
+  }
+  t.ok(refused > 25 && refused < 75, `${refused} of 200`);
+});
