@@ -15,6 +15,7 @@ import { recipients } from './recipients/index.ts';
 import { relayPolicy } from './relay-policy/index.ts';
 import { rfc822 } from './rfc822/index.ts';
 import { rspamd } from './rspamd/index.ts';
+import { score } from './score/index.ts';
 import { sieve } from './sieve/index.ts';
 import { spamassassin } from './spamassassin/index.ts';
 
@@ -33,6 +34,7 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   recipients,
   rfc822,
   rspamd,
+  score,
   sieve,
   spamassassin,
 };

@@ -1,0 +1,78 @@
+// What earlier plugins found, as lines of a sum. A plugin that did not run or did not know adds nothing: doubt is no
+// evidence, so a dead resolver or engine never makes a message look worse.
+import type { WithMessage } from '../../core/plugin/index.ts';
+import { virusFinding } from '../clamav/results.ts';
+import { dnsblTotal } from '../dnsbl/results.ts';
+import { arc, dkim, dmarc, spf } from '../mail-auth/results.ts';
+import { brokenRules } from '../rfc822/results.ts';
+import { spamScore, spamScores } from '../spamassassin/results.ts';
+import type { ScoreLine } from './results.ts';
+
+/** Names of evidence and their points where the options give none. */
+export const presets = {
+  /** Times the weight of the list. */
+  'dnsbl.listed': 1,
+  'dnsbl.allowed': -2,
+  /** Times the points of the engine. */
+  'spam.points': 1,
+  'virus.infected': 100,
+  /** Each rule. */
+  'rfc822.broken': 0.5,
+  'spf.pass': 0,
+  'spf.none': 0.5,
+  'spf.neutral': 0.5,
+  'spf.softfail': 1.5,
+  'spf.fail': 3,
+  'spf.permerror': 1,
+  'dkim.pass': 0,
+  'dkim.none': 0.5,
+  'dkim.fail': 1,
+  'dmarc.pass': -0.5,
+  'dmarc.fail': 3,
+  'arc.fail': 0.5,
+} as const;
+
+export type EvidenceName = keyof typeof presets;
+export const evidenceNames = Object.keys(presets) as [EvidenceName, ...EvidenceName[]];
+
+type Finding = { readonly name: EvidenceName; readonly detail: string; readonly times?: number };
+const isName = (name: string): name is EvidenceName => name in presets;
+
+function* authFindings(at: WithMessage): Generator<Finding> {
+  const sender = at.get(spf);
+  if (sender && isName(`spf.${sender.result}`))
+    yield { name: `spf.${sender.result}` as EvidenceName, detail: sender.domain };
+  const signatures = at.get(dkim);
+  const good = signatures?.find(({ result }) => result === 'pass');
+  const bad = signatures?.find(({ result }) => result === 'fail');
+  if (good) yield { name: 'dkim.pass', detail: good.domain };
+  else if (bad) yield { name: 'dkim.fail', detail: bad.domain };
+  else if (signatures?.length === 0) yield { name: 'dkim.none', detail: '' };
+  const author = at.get(dmarc);
+  if (author?.result === 'pass' || author?.result === 'fail')
+    yield { name: `dmarc.${author.result}`, detail: author.domain };
+  const chain = at.get(arc);
+  if (chain?.result === 'fail') yield { name: 'arc.fail', detail: chain.sealer ?? '' };
+}
+
+function* findings(at: WithMessage): Generator<Finding> {
+  const lists = at.get(dnsblTotal);
+  for (const { list, subject, weight } of lists?.hits ?? [])
+    yield { name: 'dnsbl.listed', detail: `${list} lists ${subject}`, times: weight };
+  for (const list of lists?.allowed ?? []) yield { name: 'dnsbl.allowed', detail: list };
+  const single = at.get(spamScore);
+  for (const { engine, score } of at.get(spamScores) ?? (single ? [single] : []))
+    yield { name: 'spam.points', detail: engine, times: score };
+  const virus = at.get(virusFinding);
+  if (virus?.kind === 'infected') yield { name: 'virus.infected', detail: virus.signatures.join(' ') };
+  for (const rule of at.get(brokenRules) ?? []) yield { name: 'rfc822.broken', detail: rule };
+  yield* authFindings(at);
+}
+
+/** Lines that count, heaviest first. */
+export function scoreLines(at: WithMessage, points: Readonly<Partial<Record<EvidenceName, number>>>): ScoreLine[] {
+  return [...findings(at)]
+    .map(({ name, detail, times = 1 }) => ({ name, detail, points: (points[name] ?? presets[name]) * times }))
+    .filter(line => line.points !== 0)
+    .sort((a, b) => b.points - a.points);
+}
