@@ -14,7 +14,8 @@ type Token =
   | { readonly kind: 'special'; readonly text: string }
   | { readonly kind: 'word'; readonly text: string; readonly quoted: boolean };
 
-const atext = /[^\s()<>[\]:;@\\,."]/u;
+// RFC 6532 §3.2: UTF-8 is text of an atom; what was no UTF-8 is not.
+const atext = /[^\s()<>[\]:;@\\,."\ufffd]/u;
 
 class AddressParser {
   readonly #text: string;

@@ -356,6 +356,8 @@ export interface SieveResult {
   /** The current message at the end, edits included. */
   readonly message: Message;
   readonly original: Message;
+  /** As the run left it. */
+  readonly envelope: SieveEnvelope;
   /** Whether the implicit keep is in effect. */
   readonly keep: boolean;
   readonly steps: number;
@@ -487,6 +489,8 @@ export interface Run {
 
   /** Nothing read from the message before is remembered. */
   replaceMessage(message: Message | Uint8Array): void;
+  /** Another message to sort from here on: it is the current one and the one that an error would keep. */
+  newMessage(message: Message | Uint8Array): void;
   changeEnvelope(change: Partial<SieveEnvelope>): void;
   setting<K extends keyof SieveSettings>(key: K): SieveSettings[K];
   /** One value per key and run. Keys are compared by identity: use a symbol or an object of your own. */
@@ -514,12 +518,17 @@ export interface Run {
   cancelKeep(): void;
   restoreKeep(): void;
   note(severity: Diagnostic['severity'], line: number, message: string): void;
+  /** What has been decided so far, as if the script ended here: for `execute` or for a look at its actions. */
+  resultSoFar(): SieveResult;
+  /** Forgets what has been decided so far; the implicit keep is in effect again. */
+  resetResult(): void;
 }
 
 /** What an action is given when it is carried out. */
 export interface Execution {
   readonly host: SieveHost;
   readonly result: SieveResult;
+  /** Addresses without angle brackets. */
   readonly envelope: SieveEnvelope;
   /** The message as it came: what reports are about (RFC 5293 §7). */
   readonly original: Message;

@@ -31,6 +31,7 @@ export interface ExecutionResult {
 class ActionContext implements Execution {
   readonly host: SieveHost;
   readonly result: SieveResult;
+  readonly envelope: SieveEnvelope;
   readonly diagnostics: Diagnostic[] = [];
   /** Texts by which the entry being carried out explains itself. */
   detail: string | undefined;
@@ -40,10 +41,9 @@ class ActionContext implements Execution {
   constructor(result: SieveResult, host: SieveHost) {
     this.result = result;
     this.host = host;
-  }
-
-  get envelope(): SieveEnvelope {
-    return this.host.envelope;
+    const { from, to, originalTo, ...rest } = result.envelope;
+    const original = originalTo === undefined ? {} : { originalTo: bare(originalTo) };
+    this.envelope = { ...rest, from: bare(from), to: bare(to), ...original };
   }
 
   setting<K extends keyof SieveSettings>(key: K): SieveSettings[K] {
@@ -187,5 +187,7 @@ class Executor {
     };
   }
 }
+
+const bare = (address: string): string => /^<(.*)>$/.exec(address.trim())?.[1] ?? address;
 
 const sentence = (error: unknown): string => (error instanceof Error ? error.message : String(error));

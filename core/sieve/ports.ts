@@ -89,7 +89,7 @@ export interface TrackingPort {
   remember(key: string, seconds: number): Promise<void>;
 }
 
-/** RFC 6134. Names as the script gives them, after `normalize`. */
+/** RFC 6134. Names as the script gives them, `urn:ietf:params:sieve:addrbook:x` in its short form `:addrbook:x`. */
 export interface ListPort {
   /** True where the list exists and can be asked. */
   valid(list: string): Promise<boolean>;

@@ -62,7 +62,7 @@ class Interpreter implements Run {
   /** Captures of the last successful match, `[0]` the whole; undefined where no active extension asked for them. */
   captures: readonly string[] | undefined;
   leaving: Leaving | undefined;
-  readonly original: Message;
+  #original: Message;
   #message: Message;
   #headers: HeaderCache;
   #envelope: SieveEnvelope;
@@ -85,8 +85,8 @@ class Interpreter implements Run {
   constructor(host: SieveHost, options: RunOptions) {
     const after = options.after;
     this.host = host;
-    this.original = after?.original ?? toMessage(host.message);
-    this.#message = after?.message ?? this.original;
+    this.#original = after?.original ?? toMessage(host.message);
+    this.#message = after?.message ?? this.#original;
     this.#headers = new HeaderCache(this.#message);
     this.#envelope = host.envelope;
     this.#tracing = options.trace === true;
@@ -100,6 +100,10 @@ class Interpreter implements Run {
   }
 
   // --- the message and its surroundings
+
+  get original(): Message {
+    return this.#original;
+  }
 
   get message(): Message {
     return this.#message;
@@ -150,6 +154,11 @@ class Interpreter implements Run {
   replaceMessage(message: Message | Uint8Array): void {
     this.#message = toMessage(message);
     this.#headers = new HeaderCache(this.#message);
+  }
+
+  newMessage(message: Message | Uint8Array): void {
+    this.replaceMessage(message);
+    this.#original = this.#message;
   }
 
   changeEnvelope(change: Partial<SieveEnvelope>): void {
@@ -373,6 +382,20 @@ class Interpreter implements Run {
       this.diagnostics.push({ severity, line, column: 1, message, ...(script === '' ? {} : { script }) });
   }
 
+  resultSoFar(): SieveResult {
+    const entries = [...this.#entries];
+    if (this.#keep) this.add(this.#implicitKeep(this.#message));
+    const result = this.#result('ok', this.program);
+    this.#entries.splice(0, this.#entries.length, ...entries);
+    return result;
+  }
+
+  resetResult(): void {
+    this.#entries.length = 0;
+    this.#afterwards.length = 0;
+    this.#keep = true;
+  }
+
   async toEnd(program: Program): Promise<SieveResult> {
     const before = [...this.#entries];
     try {
@@ -424,15 +447,16 @@ class Interpreter implements Run {
     return {
       status,
       actions: [...this.#entries],
-      diagnostics: this.diagnostics,
+      diagnostics: [...this.diagnostics],
       message: this.#message,
-      original: this.original,
+      original: this.#original,
+      envelope: this.#envelope,
       keep: this.#keep,
       steps: this.#steps,
-      trace: this.#trace,
+      trace: [...this.#trace],
       registry: program.registry,
       runs: this.#sequence + 1,
-      afterwards: this.#afterwards,
+      afterwards: [...this.#afterwards],
     };
   }
 }

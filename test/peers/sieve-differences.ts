@@ -68,12 +68,16 @@ export function explain({ here, there, script, message }: Difference): string | 
   );
   const id = (here.log[first] ?? there.log[first] ?? '').split(' ', 1)[0];
   const statement = script.split(/(?<=[;}] *)\n/).find(line => line.includes(`"${id} `)) ?? '';
-  const head = message.slice(0, message.indexOf('\r\n\r\n') + 2);
+  const head = message.split('\r\n\r\n', 1).join('').concat('\r\n');
   if (/address /.test(statement) && /^(cc|to|from|sender|reply-to|resent-to|bcc): *(.*:;)?\r$/im.test(head))
     return 'RFC 5228 §2.7.4, §5.1: an empty field or group holds no address';
   if (/address /.test(statement) && /a@b@c|broken/.test(head))
     return 'RFC 5228 §2.7.4: what is no valid address is compared as a whole';
   const captured = here.log[first]?.slice(0, 8) === there.log[first]?.slice(0, 8);
+  if (here.log[first]?.includes('\ufffd'))
+    return 'RFC 5228 §2.7.2: octets that are no UTF-8 are shown as U+FFFD, not dropped';
+  if (captured && !/:(matches|regex)/.test(statement) && /\*\?/.test(script))
+    return 'RFC 5229 §3.2: in an earlier `*?` the star takes nothing, and the captures are still seen';
   if (captured && /addheader :last/.test(script.slice(0, script.indexOf(statement))))
     return 'RFC 5293 §4: what `:last` added was matched earlier, and its captures are still seen';
   if (editedBefore(script, statement)) return 'RFC 5293 §7: editing the header leaves the body alone';

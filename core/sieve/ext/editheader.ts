@@ -13,9 +13,10 @@ function checkName(name: string, complain: Complain): void {
   if (!/^[\x21-\x39\x3b-\x7e]{1,76}$/.test(name)) complain(`${quote(name)} is no valid header field name`);
 }
 
+// RFC 5293 §4: only what RFC 5322 unstructured allows; line ends must be folds, those at the end are dropped.
 function checkValue(value: string, complain: Complain): void {
-  // RFC 5293 §4: only what RFC 5322 unstructured allows; line ends must be folds.
-  if (/[\0-\x08\x0b\x0c\x0e-\x1f\x7f]/.test(value) || /\r(?!\n)|\n(?![ \t])/.test(value.replace(/\r\n(?=[ \t])/g, '')))
+  const unfolded = value.trim().replace(/\r\n(?=[ \t])/g, '');
+  if (/[\0-\x08\x0a-\x1f\x7f]/.test(unfolded))
     complain(`Value ${quote(value)} of a header field holds characters that are not allowed there`);
 }
 

@@ -3,10 +3,13 @@ import type { Call, Complain } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
 import { defineExtension } from '../extension.ts';
 
-// RFC 6134 §2.3: names are URIs, or begin with `:` (RFC 4151 tags otherwise).
+// RFC 6134 §2.3: names are URIs, e.g. tags (RFC 4151); `:` at the beginning stands for `urn:ietf:params:sieve:`.
 function checkList(name: string, complain: Complain): void {
-  if (!/^(?::[a-z][a-z0-9._-]*|[a-z][a-z0-9+.-]*:.+)$/i.test(name)) complain(`${quote(name)} is no name of a list`);
+  if (!/^(?::[a-z][^\s]*|[a-z][a-z0-9+.-]*:[^\s]+)$/i.test(name)) complain(`${quote(name)} is no name of a list`);
 }
+
+/** The short form of a name, which is what hosts know. */
+const listName = (name: string): string => name.replace(/^urn:ietf:params:sieve:(?=.)/i, ':');
 
 async function contains(call: Call, list: string, value: string): Promise<boolean> {
   const { lists } = call.run.host;
@@ -23,7 +26,7 @@ export const extlists = defineExtension({
       checkKey: checkList,
       async match(value, key, context) {
         context.run.spend(10);
-        const found = await context.run.wait(contains(context.call, key as string, value));
+        const found = await context.run.wait(contains(context.call, listName(key as string), value));
         // RFC 6134 §2.2: `${0}` is the value that was found.
         if (found && context.run.captures) context.run.captures = [value];
         return found;
@@ -41,7 +44,7 @@ export const extlists = defineExtension({
         if (name !== undefined) checkList(name, message => word.error(message, 'address'));
       },
       async apply(entry, call) {
-        const list = call.string('address');
+        const list = listName(call.string('address'));
         const { lists } = call.run.host;
         if (!lists || !(await call.run.wait(lists.valid(list))))
           throw call.error(`List ${quote(list)} is not available`);
@@ -56,7 +59,7 @@ export const extlists = defineExtension({
       name: 'valid_ext_list',
       arguments: [{ name: 'lists', type: 'string-list' }],
       async run(call) {
-        const names = call.strings('lists');
+        const names = call.strings('lists').map(listName);
         const { lists } = call.run.host;
         call.looked(names);
         for (const name of names) if (!lists || !(await call.run.wait(lists.valid(name)))) return false;

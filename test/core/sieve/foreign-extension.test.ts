@@ -14,6 +14,7 @@ import {
   standardRegistry,
   testScript,
 } from '../../../core/sieve/index.ts';
+import type { MemoryHost } from '../../harness/sieve-host.ts';
 import { memoryHost, plainMessage } from '../../harness/sieve-host.ts';
 
 const counters = Symbol('counters');
@@ -235,6 +236,103 @@ if allof (header "subject" "swapped", not exists "from", envelope "from" "swappe
   const host = memoryHost({ mailboxes: { swapped: {} } });
   await execute(await run(compiled.program, host), host);
   t.match(host.boxes.get('swapped')?.messages[0]?.text, /other body/);
+});
+
+t.test('the result so far is carried out within the run, as a test driver in Sieve does', async t => {
+  const driver = defineExtension({
+    name: 'vnd.example.driver',
+    commands: [
+      {
+        name: 'case',
+        arguments: [{ name: 'title', type: 'string' }],
+        block: true,
+        async run(call) {
+          call.run.resetResult();
+          await call.block();
+        },
+      },
+      { name: 'fail', arguments: [{ name: 'why', type: 'string' }], run: call => call.leave('case') },
+      {
+        name: 'set_message',
+        arguments: [{ name: 'text', type: 'string' }],
+        run: call => call.run.newMessage(Buffer.from(call.string('text'))),
+      },
+      {
+        name: 'envelope_from',
+        arguments: [{ name: 'address', type: 'string' }],
+        run: call => call.run.changeEnvelope({ from: call.string('address') }),
+      },
+      { name: 'reset_result', run: call => call.run.resetResult() },
+    ],
+    tests: [
+      {
+        name: 'carry_out',
+        async run(call) {
+          return (await execute(call.run.resultSoFar(), call.run.host)).status === 'ok';
+        },
+      },
+      {
+        name: 'decided',
+        uses: ['match-type', 'comparator'],
+        tags: [{ name: 'number', type: 'number' }],
+        arguments: [{ name: 'keys', type: 'string-list' }],
+        run(call) {
+          const actions = call.run.resultSoFar().actions.map(entry => entry.action);
+          const number = call.maybeNumber('number');
+          return call.matches('keys', number === undefined ? actions : actions.slice(number - 1, number));
+        },
+      },
+      {
+        name: 'stored',
+        arguments: [{ name: 'mailbox', type: 'string' }],
+        run(call) {
+          const stored = (call.run.host as MemoryHost).boxes.get(call.string('mailbox'))?.messages.at(-1);
+          if (stored) call.run.replaceMessage(Buffer.from(stored.text));
+          return stored !== undefined;
+        },
+      },
+    ],
+  });
+  const source = `require ["vnd.example.driver", "fileinto", "mailbox", "editheader", "relational", "comparator-i;ascii-numeric", "vnd.dovecot.debug"];
+envelope_from "<dave@example.org>";
+set_message text:
+Subject: first
+
+text
+.
+;
+case "filed with the edit" {
+  addheader "X-New" "value";
+  redirect "carol@example.com";
+  fileinto :create "folder";
+  if not decided :count "eq" :comparator "i;ascii-numeric" "2" { debug_log "count"; fail "count"; }
+  if not decided :number 1 "redirect" { debug_log "order"; fail "order"; }
+  if not carry_out { debug_log "carry"; fail "carry"; }
+  if not stored "folder" { debug_log "stored"; fail "stored"; }
+  if not header "x-new" "value" { debug_log "edit"; fail "edit"; }
+  debug_log "one";
+}
+set_message text:
+Subject: second
+
+text
+.
+;
+case "nothing is left of it" {
+  if exists "x-new" { debug_log "left"; }
+  if not decided :number 1 "keep" { debug_log "no keep"; }
+  if true { fail "leaves the whole case"; }
+  debug_log "not reached";
+}
+case "and the next runs" { discard; if decided "discard" { debug_log "three"; } }`;
+  const compiled = compile(source, { registry: standardRegistry([driver]) });
+  t.ok(compiled.ok, JSON.stringify(compiled.diagnostics));
+  if (!compiled.ok) return;
+  const host = memoryHost();
+  const result = await run(compiled.program, host);
+  t.equal(result.status, 'ok', JSON.stringify(result.diagnostics));
+  t.same(host.logged, ['one', 'three']);
+  t.match(host.sent, [{ from: 'dave@example.org', to: ['carol@example.com'] }]);
 });
 
 t.test('a definition that cannot work is refused', async t => {
