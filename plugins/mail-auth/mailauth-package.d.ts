@@ -27,6 +27,13 @@ declare module 'mailauth/lib/dkim/dkim-verifier.js' {
       readonly header?: { readonly i?: string | false };
     };
   }
+  export interface SignatureHeader {
+    readonly type: string;
+    readonly bodyHashKey?: string;
+    readonly signingDomain?: string;
+    readonly selector?: string;
+    readonly algorithm?: string;
+  }
   export interface ArcSet {
     readonly i: number;
     readonly 'arc-seal': { readonly parsed?: Readonly<Record<string, { readonly value?: unknown }>> };
@@ -46,9 +53,10 @@ declare module 'mailauth/lib/dkim/dkim-verifier.js' {
     });
     readonly results: readonly SignatureResult[];
     readonly arc: ArcData;
-    signatureHeaders: { readonly type: string; readonly bodyHashKey?: string }[];
+    signatureHeaders: SignatureHeader[];
     bodyHashes: Map<string, unknown>;
     protected messageHeaders(headers: unknown): Promise<void>;
+    protected verifySignature(signature: SignatureHeader, fallback?: boolean): Promise<SignatureResult>;
     writeAsync(chunk: Buffer): Promise<void>;
     finish(): Promise<void>;
   }

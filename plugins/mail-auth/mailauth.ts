@@ -2,7 +2,12 @@
 // permerror, tag names have a case, From must be signed …); what they leave open is closed here: how many signatures are
 // worth looking at, what counts as covered, and which failures were the DNS's and not the sender's.
 import { arc as checkArc } from 'mailauth/lib/arc/index.js';
-import { type ArcData, DkimVerifier, type SignatureResult } from 'mailauth/lib/dkim/dkim-verifier.js';
+import {
+  type ArcData,
+  DkimVerifier,
+  type SignatureHeader,
+  type SignatureResult,
+} from 'mailauth/lib/dkim/dkim-verifier.js';
 import { evaluateDmarc } from 'mailauth/lib/dmarc/index.js';
 import { spf as checkSpf } from 'mailauth/lib/spf/index.js';
 import { type Message, ropeChunks } from '../../core/plugin/index.ts';
@@ -53,6 +58,16 @@ class BoundedVerifier extends DkimVerifier {
     this.signatureHeaders = this.signatureHeaders.filter(({ type }) => type !== 'DKIM' || left-- > 0);
     const used = new Set(this.signatureHeaders.map(({ bodyHashKey }) => bodyHashKey));
     for (const key of this.bodyHashes.keys()) if (!used.has(key)) this.bodyHashes.delete(key);
+  }
+  /** What makes the package throw (`c=/`) is a fault of the signature and not of ours, so it must not become a deferral. */
+  protected override async verifySignature(signature: SignatureHeader, fallback?: boolean): Promise<SignatureResult> {
+    try {
+      return await super.verifySignature(signature, fallback);
+    } catch (error) {
+      const { signingDomain = '', selector = '', algorithm = '' } = signature;
+      const comment = error instanceof Error ? error.message : 'not understood';
+      return { signingDomain, selector, algo: algorithm, status: { result: 'neutral', comment } };
+    }
   }
 }
 
