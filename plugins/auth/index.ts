@@ -19,6 +19,7 @@ import {
   type WithMessage,
   z,
 } from '../../core/plugin/index.ts';
+import { ownResultFields } from './results.ts';
 
 const options = z.strictObject({
   failuresPerAddress: z
@@ -100,6 +101,7 @@ function results(at: WithMessage, hostname: string): MessageAnswer {
     const { sender } = at.envelope;
     const properties: [string, string][] = sender ? [['smtp.mailfrom', sender.text]] : [];
     const value = formatAuthResults(hostname, [{ method: 'auth', result: 'pass', properties }]);
+    at.set(ownResultFields, 1);
     edits.push({ kind: 'add-header', name: 'Authentication-Results', value, at: 'top' });
   }
   return edits.length > 0 ? { ...pass, edits } : pass;
@@ -109,6 +111,7 @@ export const auth = definePlugin({
   name: 'auth',
   doc: 'Checks SMTP AUTH against the accounts of this gateway, with limits against guessing.',
   options,
+  writes: [ownResultFields],
   setup(settings, host) {
     const byAddress = createLimiter(settings.failuresPerAddress, settings.window);
     const byAccount = createLimiter(settings.failuresPerAccount, settings.window);

@@ -21,6 +21,7 @@ import {
   startDeadline,
   type WithMessage,
 } from '../../core/plugin/index.ts';
+import { ownResultFields } from '../auth/results.ts';
 import { type Findings, resultLines } from './auth-results.ts';
 import { judgeDmarc } from './dmarc.ts';
 import { verifySignatures, verifySpf } from './mailauth.ts';
@@ -118,7 +119,10 @@ function createChecker(settings: MailAuthOptions, host: Host) {
     const { headers } = at.message;
     if (!headers.has('authentication-results')) return [];
     const claimed = new Set(ids.flatMap(id => claimedAuthResults(headers, id)));
-    return [...claimed].map(index => ({ kind: 'remove-header', name: 'Authentication-Results', index }));
+    const own = at.get(ownResultFields) ?? 0;
+    return [...claimed]
+      .filter(index => index >= own)
+      .map(index => ({ kind: 'remove-header', name: 'Authentication-Results', index }));
   };
 
   async function findOut(at: WithMessage, resolver: CheckResolver, signal: AbortSignal): Promise<Findings> {

@@ -81,3 +81,40 @@ t.test('submission: AUTH and TLS first, missing fields added, read back over IMA
   await imap.logout();
   t.same(subjects.sort(), ['Grüße über submission', 'Grüße über submissions', 'bare']);
 });
+
+t.test('auth and mail-auth together: what auth wrote stays, what a user forged goes', { timeout: 60_000 }, async t => {
+  const gateway = await startTestGateway({
+    folder: t.testdir(),
+    yaml: 'hostname: mx.example.org\ndomains: [{ name: example.org }]\nchain: [auth, mail-auth, relay-policy, recipients]\ndns: { servers: ["127.0.0.1:9"], timeout: 500ms }',
+  });
+  t.teardown(() => gateway.stop());
+  await gateway.gateway.users.add('ann@example.org', { password: 'ann-secret' });
+  const transport = createTransport({
+    host: '127.0.0.1',
+    port: gateway.port('submissions'),
+    secure: true,
+    tls: { rejectUnauthorized: false },
+    auth: { user: 'ann@example.org', pass: 'ann-secret' },
+  });
+  await transport.sendMail({
+    envelope: { from: 'ann@example.org', to: ['ann@example.org'] },
+    raw: 'Authentication-Results: mx.example.org; dkim=pass\r\nFrom: ann@example.org\r\nSubject: x\r\n\r\nx\r\n',
+  });
+  const imap = new ImapFlow({
+    host: '127.0.0.1',
+    port: gateway.port('imaps'),
+    secure: true,
+    tls: { rejectUnauthorized: false },
+    auth: { user: 'ann@example.org', pass: 'ann-secret' },
+    logger: false,
+  });
+  await imap.connect();
+  await imap.mailboxOpen('INBOX');
+  const message = await imap.fetchOne('1', { source: true });
+  await imap.logout();
+  const text = message ? (message.source?.toString('latin1') ?? '') : '';
+  t.same(
+    text.match(/^Authentication-Results:(?:.*\r\n)(?:[ \t].*\r\n)*/gm)?.map(field => field.replace(/\s+/g, ' ').trim()),
+    ['Authentication-Results: mx.example.org; auth=pass smtp.mailfrom=ann@example.org'],
+  );
+});
