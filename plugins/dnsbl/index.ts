@@ -59,7 +59,7 @@ function createScanner(settings: DnsblOptions, lists: readonly DnsList[], host: 
 
   /** Each list has its own time, shorter than the hook's: one slow list shall not cost what the others say. */
   async function ask(questions: readonly (readonly [DnsList, string])[], at: Connected): Promise<ListFindings> {
-    const deadline = startDeadline(host.clock, settings.timeout, at.signal);
+    const deadline = startDeadline(host.clock, settings.listTimeout, at.signal);
     try {
       const answers = await Promise.all(questions.map(([list, subject]) => list.ask(subject, deadline.signal)));
       const hits: ListFindings['hits'][number][] = [];

@@ -75,7 +75,7 @@ export function createList(options: ListOptions, shared: DnsblOptions, host: Hos
     const name = queryName(subject);
     if (name === undefined) return { kind: 'clear' };
     if (shared.engine === 'dnsbl' && kind !== 'domain') {
-      const hint = await packageSaysListed(subject, `${key}${zone}`, host.dns.servers, shared.timeout);
+      const hint = await packageSaysListed(subject, `${key}${zone}`, host.dns.servers, shared.listTimeout);
       if (!hint) return { kind: 'clear' };
     }
     const said = await codesOf(name, signal);

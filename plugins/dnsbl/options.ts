@@ -66,7 +66,7 @@ export const options = z.strictObject({
     .array(z.string().toLowerCase())
     .default(['postmaster', 'abuse'])
     .describe('Local parts or addresses that are not refused (RFC 5321 §4.5.1, RFC 2142).'),
-  timeout: duration().prefault('4s').describe('A list that did not answer by then counts as unavailable.'),
+  listTimeout: duration().prefault('4s').describe('A list that did not answer by then counts as unavailable.'),
   engine: z
     .enum(['own', 'dnsbl'])
     .default('own')

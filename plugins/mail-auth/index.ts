@@ -52,7 +52,7 @@ function createChecker(settings: MailAuthOptions, host: Host) {
     at: Greeted,
     work: (resolver: CheckResolver, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const deadline = startDeadline(host.clock, settings.timeout, at.signal);
+    const deadline = startDeadline(host.clock, settings.checkTimeout, at.signal);
     try {
       return await work(createResolver(host.dns, deadline.signal), deadline.signal);
     } finally {

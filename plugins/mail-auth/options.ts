@@ -23,7 +23,7 @@ export const options = z.strictObject({
     .enum(['defer', 'pass'])
     .default('defer')
     .describe('What to do where mail might have to be refused and DNS does not answer: 451, or let it pass.'),
-  timeout: duration()
+  checkTimeout: duration()
     .prefault('20s')
     .describe('Longest time for one check; what is not known by then is a temperror (RFC 7208 §4.6.4).'),
   spf: z

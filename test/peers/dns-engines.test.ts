@@ -81,7 +81,7 @@ t.test('rbldnsd: addresses, networks, IPv6, domains, texts, and its own self-tes
       { zone: 'bl6.test', selfTest: false },
       { zone: 'dom.test', kind: 'domain', weight: 1 },
     ];
-    const p = await plugin(dnsbl, { lists, engine, timeout: '2s' }, { host });
+    const p = await plugin(dnsbl, { lists, engine, listTimeout: '2s' }, { host });
     t.teardown(() => p.close());
     const verdict = async (remote: string, sender = 'a@good.example') => {
       await p.connect({ remote });

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import t from 'tap';
 import { parse } from 'yaml';
-import { readChain } from '../../core/config/chain-entry.ts';
+import { entryTerms, readChain } from '../../core/config/chain-entry.ts';
 import { documentKeys } from '../../core/config/render-docs.ts';
 import { z } from '../../core/config/schema.ts';
 import type { Plugin } from '../../core/plugin/contract.ts';
@@ -158,4 +158,16 @@ t.test('each check finds its offender', async t => {
     t.ok(failed.includes(offence), `${offence}: found by ${failed.join()}`);
   }
   for (const timer of forgotten) clearInterval(timer);
+});
+
+t.test('no option has the name of a key that belongs to the chain entry', async t => {
+  const taken = Object.keys(entryTerms.shape);
+  for (const [name, { options }] of Object.entries(plugins)) {
+    const keys = documentKeys(options).map(({ key }) => key);
+    t.same(
+      keys.filter(key => taken.includes(key)),
+      [],
+      name,
+    );
+  }
 });

@@ -126,7 +126,7 @@ t.test('return codes, weights, threshold and the milder actions', async t => {
 });
 
 t.test('fails open: refusal codes, foreign addresses, dead servers', async t => {
-  const p = await open(t, { lists: [list('bl.test')], timeout: '300ms' });
+  const p = await open(t, { lists: [list('bl.test')], listTimeout: '300ms' });
   t.match(await p.connect({ remote: '192.0.2.5' }), {
     kind: 'continue',
     evidence: { unavailable: [/refuses our resolver/] },
@@ -192,7 +192,7 @@ t.test('a key is asked with and never shown; the npm package as engine, its hits
     const host = await testHost({ dns: keyed });
     t.teardown(() => host.close());
     await writeFile(path.join(host.dataDir, 'key'), 'secretkey\n');
-    const options = { when: 'connect', engine, timeout: '1s', lists: [list('dq.test', { keyFile: 'key' })] };
+    const options = { when: 'connect', engine, listTimeout: '1s', lists: [list('dq.test', { keyFile: 'key' })] };
     const p = await plugin(dnsbl, options, { host });
     t.teardown(() => p.close());
     const v = await p.connect({ remote: '192.0.2.1' });
