@@ -1,16 +1,13 @@
 // An IMAP listener over a real Maildir in a folder of its own, with two accounts.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { type Logger, pino } from 'pino';
 import type { AuthResult, Directory } from '../../../core/accounts/directory.ts';
 import type { ImapListenerOptions } from '../../../core/imap/server.ts';
 import { createImapServer } from '../../../core/imap/server.ts';
-import { type Clock, systemClock } from '../../../core/lib/clock.ts';
+import { systemClock } from '../../../core/lib/clock.ts';
 import type { MailStore } from '../../../core/mailstore/mailbox.ts';
 import { createMaildirStore } from '../../../core/mailstore/maildir-store.ts';
 import type { SessionServer } from '../../../core/net/session-server.ts';
-import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
+import { type ProtocolFixtureOptions, protocolFixture } from '../../harness/protocol-fixture.ts';
 
 export interface ImapFixture {
   readonly server: SessionServer;
@@ -22,11 +19,9 @@ export interface ImapFixture {
   close(): Promise<void>;
 }
 
-export interface FixtureOptions {
+export interface FixtureOptions extends ProtocolFixtureOptions {
   readonly listener?: Partial<ImapListenerOptions>;
-  readonly clock?: Clock;
   readonly quotaBytes?: number;
-  readonly withTls?: boolean;
   /** Another fixture's store, instead of one of its own. */
   readonly store?: MailStore;
 }
@@ -49,31 +44,20 @@ function fixtureDirectory(quotaBytes: number | undefined): Directory {
 }
 
 export async function startImap(options: FixtureOptions = {}): Promise<ImapFixture> {
-  const folder = await mkdtemp(path.join(tmpdir(), 'postern-imap-'));
-  const clock = options.clock ?? systemClock;
-  const complaints: string[] = [];
-  const log: Logger = pino({ level: 'warn' }, { write: line => complaints.push(line) });
+  const parts = await protocolFixture('imap', options);
+  const { folder, complaints } = parts;
   const store =
     options.store ?? createMaildirStore({ maildirOf: user => path.join(folder, 'mail', user), clock: systemClock });
-  const files = options.withTls
-    ? await ensureSelfSigned(path.join(folder, 'tls'), ['localhost'], systemClock)
-    : undefined;
   const server = createImapServer({
+    ...parts.common,
     listener: {
-      name: 'imap',
-      target: { host: '127.0.0.1', port: 0 },
-      tls: 'none',
-      allowPlaintextAuth: true,
-      ...options.listener,
+      ...parts.listener,
       limits: { loginDelayMs: 0, ...options.listener?.limits },
     },
     hostname: 'mail.test',
     spoolDir: path.join(folder, 'spool'),
     directory: fixtureDirectory(options.quotaBytes),
     store,
-    log,
-    clock,
-    ...(files && { tls: openTls({ certificates: [files], clock: systemClock }) }),
   });
   await server.listen();
   return {
@@ -85,7 +69,7 @@ export async function startImap(options: FixtureOptions = {}): Promise<ImapFixtu
     async close() {
       await server.close(1000);
       await store.close();
-      await rm(folder, { recursive: true, force: true });
+      await parts.removeFolder();
     },
   };
 }

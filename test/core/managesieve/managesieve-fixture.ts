@@ -1,19 +1,16 @@
 // A ManageSieve listener over a real script store; with the real compiler, or with a check that knows `keep` and `discard`
 // and whose words never change.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { pino } from 'pino';
-import { type Clock, systemClock } from '../../../core/lib/clock.ts';
+import { systemClock } from '../../../core/lib/clock.ts';
 import { createManageSieveServer, type ManageSieveServerOptions } from '../../../core/managesieve/server.ts';
-import type { SessionListenerOptions, SessionServer } from '../../../core/net/session-server.ts';
-import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
+import type { SessionServer } from '../../../core/net/session-server.ts';
 import { checkScript } from '../../../core/sieve/check-script.ts';
 import type { Diagnostic } from '../../../core/sieve/diagnostic.ts';
 import { openScriptStore, type SieveScripts } from '../../../core/sieve/script-store.ts';
 import { standardRegistry } from '../../../core/sieve/standard.ts';
 import { openSqliteState } from '../../../core/state/sqlite.ts';
 import { testAccounts } from '../../harness/accounts.ts';
+import { type ProtocolFixtureOptions, protocolFixture } from '../../harness/protocol-fixture.ts';
 
 /** `warn;` gives a warning, any other unknown command an error. */
 export function toyCheck(content: Buffer): readonly Diagnostic[] {
@@ -37,20 +34,16 @@ export interface ManageSieveFixture {
   close(): Promise<void>;
 }
 
-export interface FixtureOptions {
-  readonly listener?: Partial<SessionListenerOptions>;
+export interface FixtureOptions extends ProtocolFixtureOptions {
   readonly limits?: ManageSieveServerOptions['limits'];
-  readonly clock?: Clock;
-  readonly withTls?: boolean;
   readonly maxScripts?: number;
   readonly maxBytes?: number;
   readonly realCompiler?: boolean;
 }
 
 export async function startManageSieve(given: FixtureOptions = {}): Promise<ManageSieveFixture> {
-  const folder = await mkdtemp(path.join(tmpdir(), 'postern-sieve-'));
-  const clock = given.clock ?? systemClock;
-  const complaints: string[] = [];
+  const parts = await protocolFixture('sieve', given);
+  const { folder, complaints } = parts;
   const accounts = testAccounts(folder);
   const state = await openSqliteState(path.join(folder, 'state.db'));
   const scripts = await openScriptStore({
@@ -60,26 +53,15 @@ export async function startManageSieve(given: FixtureOptions = {}): Promise<Mana
     ...(given.maxScripts !== undefined && { maxScripts: given.maxScripts }),
     ...(given.maxBytes !== undefined && { maxBytes: given.maxBytes }),
   });
-  const files = given.withTls
-    ? await ensureSelfSigned(path.join(folder, 'tls'), ['localhost'], systemClock)
-    : undefined;
   const server = createManageSieveServer({
-    listener: {
-      name: 'sieve',
-      target: { host: '127.0.0.1', port: 0 },
-      tls: given.withTls ? 'starttls' : 'none',
-      allowPlaintextAuth: true,
-      ...given.listener,
-    },
+    ...parts.common,
+    listener: parts.listener,
     directory: accounts.directory,
     scripts,
     extensions: given.realCompiler ? standardRegistry().capabilities : ['fileinto', 'vacation'],
     notifyMethods: ['mailto'],
     maxRedirects: 4,
-    log: pino({ level: 'warn' }, { write: (line: string) => complaints.push(line) }),
-    clock,
     ...(given.limits && { limits: given.limits }),
-    ...(files && { tls: openTls({ certificates: [files], clock: systemClock }) }),
   });
   await server.listen();
   return {
@@ -92,7 +74,7 @@ export async function startManageSieve(given: FixtureOptions = {}): Promise<Mana
       await server.close(1000);
       await state.close();
       await accounts.close();
-      await rm(folder, { recursive: true, force: true });
+      await parts.removeFolder();
     },
   };
 }

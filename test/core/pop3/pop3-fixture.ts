@@ -1,16 +1,13 @@
 // A POP3 listener over a real Maildir in a folder of its own.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { pino } from 'pino';
-import { type Clock, systemClock } from '../../../core/lib/clock.ts';
+import { systemClock } from '../../../core/lib/clock.ts';
 import { bufferRope } from '../../../core/mail/rope.ts';
 import type { MailStore } from '../../../core/mailstore/mailbox.ts';
 import { createMaildirStore } from '../../../core/mailstore/maildir-store.ts';
-import type { SessionListenerOptions, SessionServer } from '../../../core/net/session-server.ts';
-import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
+import type { SessionServer } from '../../../core/net/session-server.ts';
 import { createPop3Server, type Pop3ServerOptions } from '../../../core/pop3/server.ts';
 import { testAccounts } from '../../harness/accounts.ts';
+import { type ProtocolFixtureOptions, protocolFixture } from '../../harness/protocol-fixture.ts';
 
 export interface Pop3Fixture {
   readonly server: SessionServer;
@@ -26,39 +23,24 @@ export interface Pop3Fixture {
   close(): Promise<void>;
 }
 
-export interface Pop3FixtureOptions {
-  readonly listener?: Partial<SessionListenerOptions>;
+export interface Pop3FixtureOptions extends ProtocolFixtureOptions {
   readonly options?: Pop3ServerOptions['options'];
   readonly limits?: Pop3ServerOptions['limits'];
-  readonly clock?: Clock;
-  readonly withTls?: boolean;
 }
 
 export async function startPop3(given: Pop3FixtureOptions = {}): Promise<Pop3Fixture> {
-  const folder = await mkdtemp(path.join(tmpdir(), 'postern-pop3-'));
-  const clock = given.clock ?? systemClock;
-  const complaints: string[] = [];
+  const parts = await protocolFixture('pop3', given);
+  const { folder, complaints } = parts;
   const accounts = testAccounts(folder);
   const store = createMaildirStore({ maildirOf: user => path.join(folder, 'mail', user), clock: systemClock });
-  const files = given.withTls
-    ? await ensureSelfSigned(path.join(folder, 'tls'), ['localhost'], systemClock)
-    : undefined;
   const server = createPop3Server({
-    listener: {
-      name: 'pop3',
-      target: { host: '127.0.0.1', port: 0 },
-      tls: given.withTls ? 'starttls' : 'none',
-      allowPlaintextAuth: true,
-      ...given.listener,
-    },
+    ...parts.common,
+    listener: parts.listener,
     hostname: 'mail.test',
     directory: accounts.directory,
     store,
-    log: pino({ level: 'warn' }, { write: (line: string) => complaints.push(line) }),
-    clock,
     ...(given.options && { options: given.options }),
     ...(given.limits && { limits: given.limits }),
-    ...(files && { tls: openTls({ certificates: [files], clock: systemClock }) }),
   });
   await server.listen();
   return {
@@ -88,7 +70,7 @@ export async function startPop3(given: Pop3FixtureOptions = {}): Promise<Pop3Fix
       await server.close(1000);
       await store.close();
       await accounts.close();
-      await rm(folder, { recursive: true, force: true });
+      await parts.removeFolder();
     },
   };
 }
