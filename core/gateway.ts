@@ -266,6 +266,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     if (problems.length > 0) throw new ConfigError(problems);
     const lookup = createMailboxLookup(users, config.options.domains, config.options.recipientDelimiter);
     const relayClients = cidrSet(config.options.relayNetworks);
+    const relayRoutes = createRelayRoutes(config, relay, deps.env);
     const hostFor = createPluginHost({
       hostname,
       log,
@@ -285,13 +286,13 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
         mail,
         lookup,
         submitter: { send: message => submitter.send(message) },
+        relayRoutes,
         recipientDelimiter: config.options.recipientDelimiter,
         defaultQuotaBytes: config.options.stores.quota,
         clock,
         log,
       }),
     });
-    const relayRoutes = createRelayRoutes(config, relay, deps.env);
     const chain = await loadChain(entries, { clock, log, hostFor }).catch((error: unknown) => {
       if (!(error instanceof ChainError)) throw error;
       throw new ConfigError(
@@ -300,7 +301,16 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       );
     });
     const local = withDeliverHook(createLocalTransport(mail, lookup, config.options.stores.quota), () => chain);
-    return { config, chain, routes: createRouteLookup({ domains: config.options.domains, local, relay: relayRoutes }) };
+    // Mailboxes on a next hop have rules too; mail to the rest of the world has not.
+    const relayed: RouteLookup = async recipient => {
+      const answer = await relayRoutes(recipient);
+      if (answer.kind !== 'route' || lookup.domainKind(recipient.address.domain) !== 'relay') return answer;
+      return {
+        kind: 'route',
+        route: { ...answer.route, transport: withDeliverHook(answer.route.transport, () => chain) },
+      };
+    };
+    return { config, chain, routes: createRouteLookup({ domains: config.options.domains, local, relay: relayed }) };
   };
 
   let current = await generate(deps.config);

@@ -114,6 +114,13 @@ export interface OpenedScripts {
   readonly user: string;
 }
 
+function ownerIn(config: LoadedConfig, name: string): string {
+  const address = name.toLowerCase();
+  const domain = address.slice(address.lastIndexOf('@') + 1);
+  const relayed = config.options.domains.some(entry => entry.kind === 'relay' && entry.name === domain);
+  return relayed && address.lastIndexOf('@') > 0 ? address : addressIn(config, name);
+}
+
 /** Scripts of a user that exists. A script that is refused is for the person at the terminal. */
 export async function withScripts(
   context: CliContext,
@@ -127,8 +134,13 @@ export async function withScripts(
   try {
     const { users, close } = await openAccountsOn(state, context.clock, context.log);
     try {
-      const user = addressIn(config, name);
-      if ((await users.find(user)).kind !== 'found') throw new UsageError(`No user '${user}'`, exitCodes.negative);
+      const user = ownerIn(config, name);
+      const elsewhere = config.options.domains.some(
+        ({ kind, name: domain }) => kind === 'relay' && user.endsWith(`@${domain}`),
+      );
+      // The next hop knows who its users are.
+      if (!elsewhere && (await users.find(user)).kind !== 'found')
+        throw new UsageError(`No user '${user}'`, exitCodes.negative);
       return await work({ config, user, scripts: await openScripts(state, context.clock, ruleRegistry()) });
     } finally {
       await close();

@@ -22,7 +22,6 @@ const oneLine = (text: string): string => text.replace(/[^\x20-\x7e]+/g, ' ').sl
 export function ruleNotice(notice: Notice): Rope {
   const { user, hostname, clock, id, script, diagnostics, about } = notice;
   const lines = [
-    'Return-Path: <>',
     `From: Mail rules <MAILER-DAEMON@${hostname}>`,
     `To: <${user}>`,
     'Subject: Your mail rules have failed',

@@ -5,11 +5,14 @@ import { readFile } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import type { Clock } from '../lib/clock.ts';
 import { randomId } from '../lib/random-id.ts';
+import { parseMailbox } from '../mail/address.ts';
 import type { Recipient } from '../mail/envelope.ts';
-import type { Message } from '../mail/message.ts';
+import { type Message, readMessage } from '../mail/message.ts';
 import { type Reply, replies } from '../mail/reply.ts';
-import type { DeliveryResult, MailStore } from '../mailstore/mailbox.ts';
+import type { Rope } from '../mail/rope.ts';
+import type { MailStore } from '../mailstore/mailbox.ts';
 import type { RuleOptions, RuleRunner, Rules, WithMessage } from '../plugin/contract.ts';
+import type { DeliveryOutcome, RouteLookup } from '../queue/transport.ts';
 import { compile } from '../sieve/check-script.ts';
 import type { Program, Registry, SieveHost, SieveResult } from '../sieve/contract.ts';
 import { formatDiagnostics } from '../sieve/diagnostic.ts';
@@ -19,9 +22,10 @@ import { run } from '../sieve/run.ts';
 import type { ActiveScript, SieveScripts } from '../sieve/script-store.ts';
 import type { SettingsInput } from '../sieve/settings.ts';
 import { outcomeOf, withReturnPath } from './local-transport.ts';
-import type { MailboxLookup } from './mailbox-lookup.ts';
+import { type MailboxLookup, userPart } from './mailbox-lookup.ts';
 import { mailboxPort, type Owner, outgoingPort, scriptPort, sendOnce } from './sieve-host.ts';
 import type { SieveMemory } from './sieve-memory.ts';
+import { nextHopPort } from './sieve-next-hop.ts';
 import { ruleNotice } from './sieve-notice.ts';
 import { createStoreBatch, type StoreBatch } from './store-batch.ts';
 import type { Submitter } from './submitter.ts';
@@ -34,6 +38,8 @@ export interface RuleParts {
   readonly mail: MailStore;
   readonly lookup: MailboxLookup;
   readonly submitter: Pick<Submitter, 'send'>;
+  /** To where the mailboxes of `relay` domains are, without rules. */
+  readonly relayRoutes: RouteLookup;
   readonly recipientDelimiter: string;
   readonly defaultQuotaBytes: number;
   readonly clock: Clock;
@@ -41,6 +47,10 @@ export interface RuleParts {
 }
 
 type Answer = Awaited<ReturnType<RuleRunner['deliver']>>;
+interface RuleOwner extends Owner {
+  /** The mailbox is another server's. */
+  readonly onNextHop: boolean;
+}
 interface GlobalScript {
   readonly program: Program;
   readonly domain: string | undefined;
@@ -158,24 +168,34 @@ class Runner implements RuleRunner {
   }
 
   async #deliver(at: WithMessage, to: Recipient, batch: StoreBatch): Promise<Answer> {
-    const found = await this.#parts.lookup.find(to.address);
-    // Unknown users and a directory that cannot say are the ordinary delivery's business.
-    if (found.kind !== 'found') return noRules;
-    const user = found.value.name;
+    const owner = await this.#ownerOf(to);
+    if (!owner) return noRules;
+    const { user } = owner;
     const script = await this.#parts.scripts.active(user);
     const domain = user.slice(user.lastIndexOf('@') + 1);
     const forUser = ({ domain: only }: GlobalScript): boolean => only === undefined || only === domain;
     const before = this.#before.filter(forUser);
     const after = this.#after.filter(forUser);
     if (script === undefined && before.length === 0 && after.length === 0) return noRules;
-    const quotaBytes = found.value.quotaBytes ?? this.#parts.defaultQuotaBytes;
-    const owner: Owner = { user, ...(quotaBytes > 0 ? { quotaBytes } : {}) };
     return new Delivery(this.#parts, this.#options, this.#settings, at, to, owner, batch).run({
       before,
       after,
       script,
       personal: script && this.#programOf(script),
     });
+  }
+
+  /** Unknown users, and a directory that cannot say, are the ordinary delivery's business. */
+  async #ownerOf({ address }: Recipient): Promise<RuleOwner | undefined> {
+    const { lookup, recipientDelimiter, defaultQuotaBytes } = this.#parts;
+    if (lookup.domainKind(address.domain) === 'relay') {
+      const user = `${userPart(address.local, recipientDelimiter).toLowerCase()}@${address.domain}`;
+      return { user, onNextHop: true };
+    }
+    const found = await lookup.find(address);
+    if (found.kind !== 'found') return undefined;
+    const quotaBytes = found.value.quotaBytes ?? defaultQuotaBytes;
+    return { user: found.value.name, onNextHop: false, ...(quotaBytes > 0 ? { quotaBytes } : {}) };
   }
 
   #programOf(script: ActiveScript): Program | undefined {
@@ -200,12 +220,12 @@ interface Scripts {
 class Delivery {
   readonly #parts: RuleParts;
   readonly #at: WithMessage;
-  readonly #owner: Owner;
+  readonly #owner: RuleOwner;
   readonly #memory: TrackingPort;
   readonly #host: SieveHost;
   readonly #outgoing: ReturnType<typeof sendOnce>;
   #refused: string | undefined;
-  #failed: Exclude<DeliveryResult, { kind: 'stored' }> | undefined;
+  #failed: Exclude<DeliveryOutcome, { kind: 'delivered' }> | undefined;
 
   constructor(
     parts: RuleParts,
@@ -213,7 +233,7 @@ class Delivery {
     settings: SettingsInput,
     at: WithMessage,
     to: Recipient,
-    owner: Owner,
+    owner: RuleOwner,
     batch: StoreBatch,
   ) {
     this.#parts = parts;
@@ -224,13 +244,20 @@ class Delivery {
       this.#refused = reason;
     });
     this.#outgoing = sendOnce(port, this.#memory, at.id);
+    const failed = (outcome: DeliveryOutcome): void => {
+      if (outcome.kind !== 'delivered') this.#failed = outcome;
+    };
+    const { user, quotaBytes } = owner;
+    const mailboxes = owner.onNextHop
+      ? nextHopPort(at, to, { ...parts, routes: parts.relayRoutes }, options.nextHop, failed)
+      : mailboxPort({ user, ...(quotaBytes === undefined ? {} : { quotaBytes }) }, parts.mail, batch, result =>
+          failed(outcomeOf(result)),
+        );
     this.#host = {
       message: at.message,
       envelope: envelopeOf(at, to),
       clock: parts.clock,
-      mailboxes: mailboxPort(owner, parts.mail, batch, result => {
-        this.#failed = result;
-      }),
+      mailboxes,
       outgoing: this.#outgoing.port,
       settings: { ...settings, userAddress: owner.user, userAddresses: [to.address.text] },
       scripts: scriptPort(owner.user, parts.scripts, options.globalFolder),
@@ -283,9 +310,9 @@ class Delivery {
       await this.#outgoing
         .keep(retrySeconds)
         .catch((error: unknown) => this.#at.log.warn({ err: error }, 'Sent mail could not be remembered'));
-      const outcome = this.#failed && outcomeOf(this.#failed);
       const why = formatDiagnostics(executed.diagnostics);
-      return { kind: 'defer', reply: outcome?.kind === 'deferred' ? outcome.reply : replies.tryLater, why };
+      if (this.#failed?.kind === 'failed') return { kind: 'reject', reply: this.#failed.reply, why };
+      return { kind: 'defer', reply: this.#failed?.reply ?? replies.tryLater, why };
     }
     const errors = executed.diagnostics.filter(({ severity }) => severity === 'error');
     if (errors.length > 0 && script) await this.#notify(script, errors);
@@ -295,6 +322,13 @@ class Delivery {
       executed.rescued || executed.outcomes.some(({ state, entry }) => state === 'done' && entry.action !== 'discard');
     if (kept) return { kind: 'accept' };
     return { kind: 'discard', why: `Discarded by the rules of ${this.#owner.user}` };
+  }
+
+  async #sendNotice(notice: Rope): Promise<void> {
+    const to = parseMailbox(this.#owner.user);
+    if (to.kind !== 'address') return;
+    const message = await readMessage(notice);
+    await this.#parts.submitter.send({ sender: null, recipients: [{ address: to.address }], message, origin: 'rules' });
   }
 
   async #notify(script: ActiveScript, diagnostics: Parameters<typeof ruleNotice>[0]['diagnostics']): Promise<void> {
@@ -314,7 +348,8 @@ class Delivery {
         diagnostics,
         about: { from: field('from'), subject: field('subject'), messageId: field('message-id') },
       });
-      await mail.deliver(notice, [this.#owner]);
+      if (this.#owner.onNextHop) await this.#sendNotice(notice);
+      else await mail.deliver(withReturnPath({ sender: null, form: notice }), [{ user: this.#owner.user }]);
     } catch (error) {
       this.#at.log.warn({ err: error }, 'Owner of failed rules could not be told');
     }

@@ -180,6 +180,16 @@ export interface RuleOptions {
   readonly vacationMinSeconds: number;
   readonly spamField: string;
   readonly virusField: string;
+  /** How the rules of recipients in `relay` domains are told to the next hop. */
+  readonly nextHop: {
+    readonly mailboxField: string;
+    readonly flagsField: string;
+    /** Name → value of fields that mark junk. */
+    readonly junkFields: Readonly<Record<string, string>>;
+    readonly junkMailboxes: readonly string[];
+    /** File by `user+mailbox@domain`. */
+    readonly subaddress: boolean;
+  };
   /** Most bytes in one field that `addheader` adds. */
   readonly editMaxFieldBytes: number;
 }

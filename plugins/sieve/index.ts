@@ -70,6 +70,25 @@ const options = z.strictObject({
   vacationMin: duration().prefault('1d').describe('A sender hears the same vacation text at most once in this time.'),
   editMaxField: byteSize().prefault('2KiB').describe('Largest header field that `addheader` may add.'),
   spamField: fieldName('X-Spam-Status', 'Field with `score=` and `required=` that `spamtest` reads.'),
+  nextHop: z
+    .strictObject({
+      mailboxField: fieldName('X-Sieve-Mailbox', 'Field that names the mailbox which `fileinto` chose.'),
+      flagsField: fieldName('X-Sieve-Flags', 'Field that lists the IMAP flags which the rules set.'),
+      junkFields: z
+        .record(z.string().regex(/^[\x21-\x39\x3b-\x7e]{1,60}$/), z.string().regex(/^[\x20-\x7e]{0,200}$/))
+        .default({ 'X-Spam-Flag': 'YES' })
+        .describe('Fields, name and value, that mark mail which the rules file as junk.'),
+      junkMailboxes: z
+        .array(z.string().min(1))
+        .default(['Junk', 'Spam', 'Junk Email'])
+        .describe('Mailbox names that mean junk; `:specialuse "\\Junk"` and flag `$Junk` always do.'),
+      subaddress: z
+        .boolean()
+        .default(false)
+        .describe('File by address as well: `bob+Lists@…`, for next hops that file by subaddress.'),
+    })
+    .prefault({})
+    .describe('How rules of recipients in `relay` domains are told to the next hop.'),
   virusField: fieldName('X-Virus-Status', 'Field that `virustest` reads: `Clean` or `Infected`.'),
 });
 type Options = z.output<typeof options>;
@@ -82,12 +101,14 @@ const filesOf = (list: Options['before'], host: Pick<Host, 'resolvePath'>): Rule
   );
 
 /** Fields that only our own filters, or those of a relay network, may have written. */
-function forgedFields(at: WithMessage, { spamField, virusField }: Options): readonly Edit[] {
+function forgedFields(at: WithMessage, { spamField, virusField, nextHop }: Options): readonly Edit[] {
   const remove = (name: string): readonly Edit[] =>
     at.message.headers.get(name) === undefined ? [] : [{ kind: 'remove-header', name }];
   return [
     ...(at.get(spamScore) === undefined ? remove(spamField) : []),
     ...(at.get(virusFinding) === undefined ? remove(virusField) : []),
+    ...remove(nextHop.mailboxField),
+    ...remove(nextHop.flagsField),
   ];
 }
 
@@ -110,6 +131,7 @@ export const sieve = definePlugin({
       maxSteps: settings.maxSteps,
       redirectSender: settings.redirectSender,
       vacationMinSeconds: Math.round(settings.vacationMin / 1000),
+      nextHop: settings.nextHop,
       spamField: settings.spamField,
       virusField: settings.virusField,
       editMaxFieldBytes: settings.editMaxField,

@@ -8,6 +8,7 @@ import { loadConfig } from '../../../core/config/load.ts';
 import { checkConfig } from '../../../core/gateway.ts';
 import { startTestGateway, type TestGateway } from '../../harness/gateway.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
+import { startPeer } from '../relay/peers.ts';
 
 const listeners = `
   - { name: smtp, role: smtp, port: 0, tls: none }
@@ -258,4 +259,48 @@ t.test('spamtest and virustest believe the filters of the chain, never the sende
   await at.send('ann', { headers: 'X-Spam-Status: Yes, score=9.0 required=5.0\r\nX-Virus-Status: infected\r\n' });
   t.equal(at.files('ann').length, 1);
   t.notMatch(at.texts('ann')[0], /X-Spam-Status|X-Virus-Status/);
+});
+
+t.test('rules for mailboxes on a next hop: fields, junk mark, subaddress, refusals', async t => {
+  const peer = await startPeer(t, {
+    on: (verb, line) => (verb === 'RCPT' && line.includes('nobody') ? '550 5.1.1 no such user' : undefined),
+  });
+  const folder = t.testdir();
+  const yaml = `
+hostname: mx.example.org
+domains: [{ name: example.org }, { name: inner.test, kind: relay }]
+chain: [relay-policy, recipients, { sieve: { nextHop: { subaddress: true } } }]
+routes: [{ domain: inner.test, hosts: ['127.0.0.1:${peer.port}'] }]
+`;
+  const gateway = await startTestGateway({ folder, yaml, listeners });
+  t.teardown(() => gateway.stop());
+  const { scripts } = gateway.gateway;
+  const rules = async (user: string, script: string): Promise<void> => {
+    await scripts.put(`${user}@inner.test`, 'main', Buffer.from(script));
+    await scripts.activate(`${user}@inner.test`, 'main');
+  };
+  await rules('ann', 'require ["fileinto", "imap4flags"]; fileinto :flags "\\\\Flagged" "Lists";');
+  await rules('bob', 'require "fileinto"; fileinto "Junk Email";');
+  await rules('cat', 'require "reject"; reject "Not to me";');
+  await rules('nobody', 'require "fileinto"; fileinto "Lists";');
+  const smtp = await SmtpClient.open(gateway.port('smtp'));
+  t.teardown(() => smtp.close());
+  await smtp.command('EHLO client.example.net');
+  const send = (user: string): Promise<string> =>
+    smtp.send({
+      from: 'out@example.net',
+      to: [`${user}@inner.test`],
+      body: 'X-Sieve-Mailbox: Forged\r\nSubject: hello\r\n\r\ntext\r\n',
+    });
+  t.match(await send('ann'), /^250 /);
+  t.match(peer.bodies[0], /^X-Sieve-Mailbox: Lists\r\nX-Sieve-Flags: \\Flagged\r\nReceived: /);
+  t.notMatch(peer.bodies[0], /Forged/);
+  t.match(peer.commands.join('\n'), /RCPT TO:<ann\+Lists@inner\.test>/);
+  t.match(await send('bob'), /^250 /);
+  t.match(peer.bodies[1], /^X-Sieve-Mailbox: Junk Email\r\nX-Spam-Flag: YES\r\n/);
+  t.match(peer.commands.join('\n'), /RCPT TO:<bob@inner\.test>/, 'no address can hold that name');
+  t.equal(await send('cat'), '550 5.7.1 Not to me\r\n');
+  t.match(await send('dan'), /^250 /, 'without rules');
+  t.match(await send('nobody'), /^550 5\.1\.1 /, 'what the next hop says reaches the client');
+  t.equal(peer.bodies.length, 3);
 });
