@@ -11,7 +11,7 @@ export interface MailboxLookup {
 }
 
 /** User part of a local part such as `user+detail`; all of it where there is no detail. */
-function userPart(local: string, delimiter: string): string {
+export function userPart(local: string, delimiter: string): string {
   const at = delimiter === '' ? -1 : local.indexOf(delimiter, 1);
   return at < 0 ? local : local.slice(0, at);
 }
