@@ -21,6 +21,7 @@ import type { SieveScripts } from '../sieve/script-store.ts';
 import { defaultSettings } from '../sieve/settings.ts';
 import type { FlushQueue, Settle } from '../smtp/ports.ts';
 import { createSmtpServer } from '../smtp/server.ts';
+import { createSpoolMemory } from '../smtp/spool-memory.ts';
 import type { ListenerAddress } from './first-run.ts';
 import { verifiedReverseName } from './reverse-name.ts';
 
@@ -91,6 +92,7 @@ function smtpServer(
     },
     hostname: parts.hostname,
     spoolDir: parts.spoolDir,
+    spoolMemory: createSpoolMemory(options.message.memory),
     chain: parts.chain,
     settle: parts.settle,
     trace: parts.trace,

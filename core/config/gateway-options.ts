@@ -221,8 +221,13 @@ export const gatewayOptions = z.strictObject({
     .strictObject({
       maxSize: byteSize().prefault('50MiB').describe('Largest message (SIZE, RFC 1870); larger ones get 552 5.3.4.'),
       spoolAbove: byteSize()
-        .prefault('256KiB')
+        .prefault('2MiB')
         .describe('Messages above this size are spooled to disk while they arrive; smaller ones stay in memory.'),
+      memory: byteSize()
+        .prefault('64MiB')
+        .describe(
+          'What messages above 256 KiB may hold in memory together, per listener; beyond that they are spooled too.',
+        ),
       headerSize: byteSize().prefault('256KiB').describe('Largest header section; a larger one is refused.'),
     })
     .prefault({})

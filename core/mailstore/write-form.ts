@@ -8,8 +8,8 @@ import { inMemory, type Rope, ropeChunks } from '../mail/rope.ts';
 import type { Disk } from './disk.ts';
 import { removeQuietly } from './durable-disk.ts';
 
-/** Up to this size a message in memory is one write. */
-const atOnceBytes = 1024 * 1024;
+/** Up to this size a message in memory is one write. Above the largest that reception holds in memory by default. */
+const atOnceBytes = 4 * 1024 * 1024;
 
 /** Stops reading once more than `limit` came, so that a source that lies cannot fill the disk. */
 async function writeChunks(disk: Disk, fd: number, source: AsyncIterable<unknown>, limit: number): Promise<number> {

@@ -45,6 +45,7 @@ export function newIncoming(session: SmtpSession, transaction: Transaction, dots
     maxHeader: listener.headerSize,
     file: spoolFile(spoolDir, transaction.id),
     spoolAbove: listener.spoolAbove,
+    memory: session.context.spoolMemory,
     onError: error => session.failed(error, 'spool'),
     onFlood() {
       session.reply(552, '5.3.4', 'Message too large');

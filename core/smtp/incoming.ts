@@ -1,21 +1,26 @@
 // A message while it arrives: in memory up to a threshold, then in a file of the spool folder. Memory is bounded at any
-// size, the input waits for the disk, and the file is removed in every case, however the transaction ends.
+// size: what a message holds above `allowance` is taken from a budget that all share, and where that is used up it is
+// spooled early. The input waits for the disk; file and budget are given back however the transaction ends.
 import { type FileHandle, open, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import type { Piece } from '../mail/rope.ts';
 import { DataDecoder, type DecoderOptions } from './data-decoder.ts';
 import type { BodySink, Done } from './input.ts';
+import type { SpoolMemory } from './spool-memory.ts';
 
 export interface IncomingOptions extends DecoderOptions {
   /** Name of the spool file, if one is needed. */
   readonly file: string;
   readonly spoolAbove: number;
+  readonly memory: SpoolMemory;
   onError(error: unknown): void;
   /** The client goes on and on after the message became too large. */
   onFlood(): void;
 }
 
-/** A write to the disk is at least this large. */
+/** Every message may hold this much. */
+export const allowance = 256 * 1024;
+/** A write to the disk is at least this large; so is what is taken from the shared memory. */
 const batch = 256 * 1024;
 const gatherBelow = 2048;
 const gatherInto = 16 * 1024;
@@ -29,6 +34,8 @@ export class Incoming {
   private readonly options: IncomingOptions;
   private held: Buffer[] = [];
   private heldBytes = 0;
+  /** Of the shared memory. */
+  private taken = 0;
   private gathering: Buffer = Buffer.alloc(0);
   private gathered = 0;
   private head: Buffer = Buffer.alloc(0);
@@ -52,8 +59,8 @@ export class Incoming {
   get header(): Buffer {
     this.seal();
     const end = this.decoder.headerEnd;
-    const from = this.onDisk > 0 ? this.head : Buffer.concat(this.held);
-    return end < 0 ? from : from.subarray(0, end + 2);
+    const length = end < 0 ? this.size : end + 2;
+    return this.onDisk > 0 ? this.head.subarray(0, length) : Buffer.concat(this.held, Math.min(length, this.heldBytes));
   }
 
   /** For `SmtpInput`: the data of DATA, up to its dot. */
@@ -88,12 +95,26 @@ export class Incoming {
       this.held = [];
       this.heldBytes = 0;
       this.gathered = 0;
+      this.giveBack();
       return undefined;
     }
     if (piece.length === 0) return undefined;
     this.hold(piece);
-    const limit = this.onDisk > 0 ? batch : this.options.spoolAbove;
-    return this.heldBytes > limit ? this.spool() : undefined;
+    return this.mayHold() ? undefined : this.spool();
+  }
+
+  private mayHold(): boolean {
+    if (this.onDisk > 0) return this.heldBytes <= batch;
+    if (this.heldBytes > this.options.spoolAbove) return false;
+    if (this.heldBytes <= allowance + this.taken) return true;
+    if (!this.options.memory.take(batch)) return false;
+    this.taken += batch;
+    return this.mayHold();
+  }
+
+  private giveBack(): void {
+    this.options.memory.give(this.taken);
+    this.taken = 0;
   }
 
   /** A client that sends byte by byte must not cost a buffer per byte: small pieces are gathered. */
@@ -139,6 +160,7 @@ export class Incoming {
         // A disk that fills up in the middle reports no error, only fewer bytes.
         if (bytesWritten < length)
           throw new Error(`Wrote ${bytesWritten} of ${length} bytes to '${this.options.file}'`);
+        this.giveBack();
       } catch (error) {
         this.diskFailed = true;
         this.options.onError(error);
@@ -171,7 +193,10 @@ export class Incoming {
     if (this.disposed) return;
     this.disposed = true;
     this.held = [];
-    if (this.onDisk === 0) return;
+    if (this.onDisk === 0) {
+      this.giveBack();
+      return;
+    }
     this.writing = this.writing.then(async () => {
       try {
         await this.handle?.close();
@@ -179,6 +204,7 @@ export class Incoming {
       } catch (error) {
         this.options.onError(error);
       }
+      this.giveBack();
     });
   }
 }

@@ -33,7 +33,7 @@ export interface SmtpListenerOptions {
   /** Verify the client's reverse name. Default false: no lookup. */
   readonly lookupReverseName?: boolean;
   readonly maxSize: number;
-  /** Messages above this are spooled to disk while they arrive. Default 256 KiB. */
+  /** Messages above this are spooled to disk while they arrive, smaller ones if memory is short. Default 2 MiB. */
   readonly spoolAbove?: number;
   /** Default 256 KiB. */
   readonly headerSize?: number;

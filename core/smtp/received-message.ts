@@ -6,7 +6,7 @@ import { type Message, makeMessage, readMessage } from '../mail/message.ts';
 import { formatMessageId } from '../mail/message-id.ts';
 import { receivedField } from '../mail/received.ts';
 import { bufferRope, concatRopes, type Piece, type Rope } from '../mail/rope.ts';
-import type { Incoming } from './incoming.ts';
+import { allowance, type Incoming } from './incoming.ts';
 import type { SmtpSession } from './session.ts';
 import type { Transaction } from './transaction.ts';
 
@@ -46,17 +46,15 @@ function traceField(session: SmtpSession, transaction: Transaction): Buffer {
   });
 }
 
-/** The bytes below a prefix of whole header fields. In memory they become one buffer; the header is not searched again. */
+/** The bytes below a prefix of whole header fields. Small ones become one buffer; the header is not searched again. */
 function under(prefix: Buffer, { decoder, header }: Incoming, pieces: readonly Piece[]): Message | Promise<Message> {
-  const inMemory = pieces.every(piece => Buffer.isBuffer(piece));
-  const rope = inMemory
-    ? bufferRope(Buffer.concat([prefix, ...pieces]))
-    : concatRopes(bufferRope(prefix), ropeOf(pieces));
+  const small = decoder.size <= allowance && pieces.every(piece => Buffer.isBuffer(piece));
+  const rope = small ? bufferRope(Buffer.concat([prefix, ...pieces])) : concatRopes(bufferRope(prefix), ropeOf(pieces));
   if (decoder.headerEnd < 0) return readMessage(rope);
   const end = prefix.length + decoder.headerEnd;
   const [first] = rope.pieces;
   const bytes =
-    inMemory && Buffer.isBuffer(first) ? first.subarray(0, end) : Buffer.concat([prefix, header]).subarray(0, end);
+    small && Buffer.isBuffer(first) ? first.subarray(0, end) : Buffer.concat([prefix, header]).subarray(0, end);
   return makeMessage(rope, { section: { bytes, end, bodyStart: end + 2 } });
 }
 

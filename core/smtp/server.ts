@@ -10,12 +10,15 @@ import { LibraryServer, tlsFacts } from './connection.ts';
 import { defaultLimits, type SmtpListenerOptions } from './listener-options.ts';
 import type { FlushQueue, Ids, ReverseName, Settle } from './ports.ts';
 import type { SessionContext } from './session-context.ts';
+import { createSpoolMemory, type SpoolMemory } from './spool-memory.ts';
 
 export interface SmtpServerOptions {
   readonly listener: SmtpListenerOptions;
   readonly hostname: string;
   /** Folder that exists, for messages above `spoolAbove`. */
   readonly spoolDir: string;
+  /** Shared with other listeners; default 64 MiB of its own. */
+  readonly spoolMemory?: SpoolMemory;
   /** The chain of now; a session keeps the one it began with. */
   readonly chain: () => Chain;
   readonly settle: Settle;
@@ -108,7 +111,7 @@ function sessionContext(options: SmtpServerOptions): SessionContext {
     chunking: true,
     binaryMime: false,
     lookupReverseName: false,
-    spoolAbove: 256 * 1024,
+    spoolAbove: 2 * 1024 * 1024,
     headerSize: 256 * 1024,
   };
   return {
@@ -116,6 +119,7 @@ function sessionContext(options: SmtpServerOptions): SessionContext {
     limits: { ...defaultLimits, ...listener.limits },
     hostname: options.hostname,
     spoolDir: options.spoolDir,
+    spoolMemory: options.spoolMemory ?? createSpoolMemory(64 * 1024 * 1024),
     startTlsOffered: listener.tls === 'starttls' && tls !== undefined,
     xclientFrom: cidrSet(listener.xclient ?? []),
     chain: options.chain,

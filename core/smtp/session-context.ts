@@ -8,6 +8,7 @@ import type { Chain } from '../pipeline/chain.ts';
 import type { Done } from './input.ts';
 import type { SmtpLimits, SmtpListenerOptions } from './listener-options.ts';
 import type { FlushQueue, Ids, ReverseName, Settle } from './ports.ts';
+import type { SpoolMemory } from './spool-memory.ts';
 
 export interface SessionContext {
   readonly listener: Required<Omit<SmtpListenerOptions, 'limits' | 'target' | 'backlog'>>;
@@ -15,6 +16,8 @@ export interface SessionContext {
   readonly hostname: string;
   /** Folder for messages that are too large for memory. */
   readonly spoolDir: string;
+  /** What messages between the free allowance and `spoolAbove` may hold together. */
+  readonly spoolMemory: SpoolMemory;
   /** A certificate is there and the role of TLS on this listener is to be offered by STARTTLS. */
   readonly startTlsOffered: boolean;
   readonly xclientFrom: CidrSet;
