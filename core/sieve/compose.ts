@@ -20,6 +20,7 @@ export function commonFields(host: SieveHost): readonly Field[] {
     ['Date', formatDateTime({ ms: host.clock.now(), zoneMinutes: 0 })],
     ['Message-ID', `<${newId(host)}@${setting(host.settings, 'hostname')}>`],
     ['MIME-Version', '1.0'],
+    ['X-Sieve', 'Postern'],
   ];
 }
 

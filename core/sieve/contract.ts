@@ -537,6 +537,8 @@ export interface Execution {
   /** Refused in the session, with the text for the client. */
   refused: string | undefined;
   setting<K extends keyof SieveSettings>(key: K): SieveSettings[K];
+  /** One value per key for all actions of this result. */
+  state<T>(key: unknown, make: () => T): T;
   /** The action was not needed, and why. */
   skip(detail: string): void;
   note(severity: Diagnostic['severity'], entry: Entry, message: string): void;

@@ -37,6 +37,7 @@ class ActionContext implements Execution {
   detail: string | undefined;
   skipped = false;
   refused: string | undefined;
+  readonly #state = new Map<unknown, unknown>();
 
   constructor(result: SieveResult, host: SieveHost) {
     this.result = result;
@@ -53,6 +54,11 @@ class ActionContext implements Execution {
   /** The message as it came: what reports are about (RFC 5293 §7). */
   get original(): Message {
     return this.result.original;
+  }
+
+  state<T>(key: unknown, make: () => T): T {
+    if (!this.#state.has(key)) this.#state.set(key, make());
+    return this.#state.get(key) as T;
   }
 
   skip(detail: string): void {

@@ -1,5 +1,5 @@
 // `mailto:` URIs, RFC 6068 (and RFC 2368, which RFC 5436 names).
-import { parseOneAddress } from './addresses.ts';
+import { parseAddressList } from './addresses.ts';
 import type { Field } from './compose.ts';
 
 export interface Mailto {
@@ -61,11 +61,10 @@ export function parseMailto(uri: string): Mailto | string {
 }
 
 function addAddresses(into: string[], encoded: string): string | undefined {
-  for (const part of encoded.split(',').filter(text => text !== '')) {
-    const address = decode(part);
-    const found = address === undefined ? undefined : parseOneAddress(address);
-    if (!found) return `'${part.slice(0, 60)}' in the mailto URI is not a valid address`;
-    into.push(found.text);
-  }
+  const text = decode(encoded);
+  const list = text === undefined ? undefined : parseAddressList(text);
+  if (!list || list.some(address => !address.valid))
+    return `'${encoded.slice(0, 60)}' in the mailto URI is not a valid address`;
+  for (const { text: address } of list) if (!into.includes(address)) into.push(address);
   return undefined;
 }

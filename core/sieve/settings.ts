@@ -72,7 +72,14 @@ export interface SieveSettings {
   };
   readonly notify: {
     /** Envelope sender of mail notifications. */
-    readonly from: 'null' | 'sender' | 'recipient' | 'original-recipient' | 'user' | { readonly fixed: string };
+    readonly from:
+      | 'default'
+      | 'null'
+      | 'sender'
+      | 'recipient'
+      | 'original-recipient'
+      | 'user'
+      | { readonly fixed: string };
     readonly maxRecipients: number;
   };
   readonly duplicate: { readonly defaultSeconds: number; readonly maxSeconds: number };
@@ -119,7 +126,7 @@ export const defaultSettings: SieveSettings = {
     sendFromRecipient: false,
     maxReplyBytes: 1 << 20,
   },
-  notify: { from: 'null', maxRecipients: 8 },
+  notify: { from: 'default', maxRecipients: 8 },
   duplicate: { defaultSeconds: 604_800, maxSeconds: 2_592_000 },
   spamtest: undefined,
   virustest: undefined,

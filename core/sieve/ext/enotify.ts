@@ -153,21 +153,41 @@ async function execute(entry: Entry, execution: Execution): Promise<void> {
   }
 }
 
+const notified = Symbol('recipients notified');
+
+/** RFC 5436 §2.7: nobody gets two notifications from one script. */
+function withoutNotified(mail: Mailto, execution: Execution): Mailto {
+  const had = execution.state(notified, () => new Set<string>());
+  const fresh = (address: string): boolean => {
+    const key = addressKey(address);
+    if (had.has(key)) return false;
+    had.add(key);
+    return true;
+  };
+  return { ...mail, to: mail.to.filter(fresh), cc: mail.cc.filter(fresh) };
+}
+
+/** RFC 5436 §2.7: a null sender stays null; else the site's choice, or what `:from` says. */
+function envelopeSender(entry: Entry, execution: Execution): string {
+  const choice = execution.setting('notify').from;
+  if (execution.envelope.from === '') return '';
+  if (choice !== 'default') return senderBySetting(choice, execution);
+  const { from } = entry.arguments;
+  const given = typeof from === 'string' ? parseOneAddress(from)?.text : undefined;
+  return given ?? `postmaster@${execution.setting('hostname')}`;
+}
+
 async function sendMail(entry: Entry, method: string, execution: Execution): Promise<void> {
-  const mail = parseMailto(method);
-  if (typeof mail === 'string') throw new Error(mail);
-  // RFC 5436 §2.7
+  const parsed = parseMailto(method);
+  if (typeof parsed === 'string') throw new Error(parsed);
   const automatic = entry.message.headers.all('auto-submitted').some(field => !/^no\b/i.test(field.value));
   if (automatic) return execution.skip('not sent: the message was sent automatically');
-  const to = new Map([...mail.to, ...mail.cc].map(address => [addressKey(address), address]));
-  if (to.size === 0) return execution.skip('not sent: there is no recipient');
-  const { from } = entry.arguments;
-  const choice = execution.setting('notify').from;
-  const given = typeof from === 'string' && choice === 'sender' ? parseOneAddress(from)?.text : undefined;
-  const sender = execution.envelope.from === '' ? '' : (given ?? senderBySetting(choice, execution));
+  const mail = withoutNotified(parsed, execution);
+  const to = [...mail.to, ...mail.cc];
+  if (to.length === 0) return execution.skip('not sent: there is no recipient who has not been notified');
   const message = mailOf(entry, mail, execution);
-  await execution.send({ from: sender, to: [...to.values()], message, reason: 'notify' });
-  execution.detail = `sent to ${[...to.values()].join(', ')}`;
+  await execution.send({ from: envelopeSender(entry, execution), to, message, reason: 'notify' });
+  execution.detail = `sent to ${to.join(', ')}`;
   await storeCopy(entry, execution, message);
 }
 

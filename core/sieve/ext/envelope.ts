@@ -22,7 +22,7 @@ function valuesOf(call: Call, part: EnvelopePartDefinition): readonly string[] {
   const texts = part.read(call.run);
   if (!part.addresses) return texts;
   return texts.flatMap(text => {
-    if (text === '') return [''];
+    if (text === '' || text.trim() === '<>') return [''];
     return addressParts(call, [envelopeAddress(text)]);
   });
 }

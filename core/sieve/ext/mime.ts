@@ -14,6 +14,7 @@ import type { Call, Complain, TagDefinition, WordScope } from '../contract.ts';
 import { quote } from '../diagnostic.ts';
 import { fromFields } from '../edit-message.ts';
 import { defineExtension } from '../extension.ts';
+import { htmlText } from '../html-text.ts';
 import { currentLoop, entityHeaders, forEveryPart, isWhole, replacePart } from './mime-loop.ts';
 import { checkOutboundAddress } from './redirect.ts';
 import type { VariableWriter } from './variables.ts';
@@ -229,6 +230,7 @@ async function extract(call: Call): Promise<void> {
   const isText = part.contentType.type === 'text' && part.parts.length === 0;
   // RFC 5703 §7: what is no text gives the empty string.
   let text = isText ? await run.wait(decodeBodyText(base.rope, part, run.setting('maxBodyBytes'))) : '';
+  if (part.contentType.subtype === 'html') text = htmlText(text);
   run.spend(1 + (text.length >> 10));
   const first = call.maybeNumber('first');
   if (first !== undefined) text = [...text.slice(0, first * 2)].slice(0, first).join('');

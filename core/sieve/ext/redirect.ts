@@ -20,7 +20,7 @@ export function checkOutboundAddress(text: string, complain: Complain): void {
 
 /** RFC 5228 §4.2, for settings `redirectFrom` and `notify.from`; the null sender stays null. */
 export function senderBySetting(
-  choice: SieveSettings['redirectFrom'] | SieveSettings['notify']['from'],
+  choice: SieveSettings['redirectFrom'] | Exclude<SieveSettings['notify']['from'], 'default'>,
   execution: Execution,
 ): string {
   const { envelope } = execution;
