@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { postfixServices } from '../../test/harness/postfix-services.ts';
 import { startDaemon, waitForGreeting } from '../lib/processes.ts';
 import type { Contestant } from './contestant.ts';
 
@@ -55,33 +56,6 @@ virtual_gid_maps = static:${owner}
 virtual_mailbox_limit = 0
 `;
 
-const services = [
-  'pickup unix n - n 60 1 pickup',
-  'cleanup unix n - n - 0 cleanup',
-  'qmgr unix n - n 300 1 qmgr',
-  'tlsmgr unix - - n 1000? 1 tlsmgr',
-  'rewrite unix - - n - - trivial-rewrite',
-  'bounce unix - - n - 0 bounce',
-  'defer unix - - n - 0 bounce',
-  'trace unix - - n - 0 bounce',
-  'verify unix - - n - 1 verify',
-  'flush unix n - n 1000? 0 flush',
-  'proxymap unix - - n - - proxymap',
-  'proxywrite unix - - n - 1 proxymap',
-  'smtp unix - - n - - smtp',
-  'relay unix - - n - - smtp',
-  'showq unix n - n - - showq',
-  'error unix - - n - - error',
-  'retry unix - - n - - error',
-  'discard unix - - n - - discard',
-  'local unix - n n - - local',
-  'virtual unix - n n - - virtual',
-  'lmtp unix - - n - - lmtp',
-  'anvil unix - - n - 1 anvil',
-  'scache unix - - n - 1 scache',
-  'postlog unix-dgram n - n - 1 postlogd',
-];
-
 export function postfix(scratch: string, port = 2601): Contestant {
   const folder = path.join(scratch, 'postfix');
   const [etc, spool, data, mail] = ['etc', 'spool', 'data', 'mail'].map(name => path.join(folder, name)) as [
@@ -101,7 +75,7 @@ export function postfix(scratch: string, port = 2601): Contestant {
       writeFileSync(path.join(etc, 'main.cf'), mainCf(etc, spool, data, mail));
       writeFileSync(
         path.join(etc, 'master.cf'),
-        `${[`127.0.0.1:${port} inet n - n - - smtpd`, ...services].join('\n')}\n`,
+        `${[`127.0.0.1:${port} inet n - n - - smtpd`, ...postfixServices].join('\n')}\n`,
       );
       run('chown', `${owner}:${owner}`, mail);
       run('chown', 'postfix', data);

@@ -24,7 +24,7 @@ export interface EngineProcess {
   kill(): Promise<void>;
 }
 
-const limitMs = 60_000;
+const limitMs = 120_000;
 
 /** A folder that engines which drop their privileges can enter too; removed at the end of the test. */
 export async function engineFolder(t: Teardown, name: string): Promise<string> {

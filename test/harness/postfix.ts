@@ -5,6 +5,7 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import net, { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { postfixServices } from './postfix-services.ts';
 
 export interface PostfixOptions {
   /** Domains that it takes mail for. */
@@ -36,29 +37,7 @@ export async function freePort(): Promise<number> {
 }
 
 const services = (port: number): string =>
-  [
-    `127.0.0.1:${port} inet n - n - - smtpd`,
-    'pickup unix n - n 60 1 pickup',
-    'cleanup unix n - n - 0 cleanup',
-    'qmgr unix n - n 300 1 qmgr',
-    'tlsmgr unix - - n 1000? 1 tlsmgr',
-    'rewrite unix - - n - - trivial-rewrite',
-    'bounce unix - - n - 0 bounce',
-    'defer unix - - n - 0 bounce',
-    'trace unix - - n - 0 bounce',
-    'verify unix - - n - 1 verify',
-    'flush unix n - n 1000? 0 flush',
-    'proxymap unix - - n - - proxymap',
-    'smtp unix - - n - - smtp',
-    'showq unix n - n - - showq',
-    'error unix - - n - - error',
-    'retry unix - - n - - error',
-    'discard unix - - n - - discard',
-    'virtual unix - n n - - virtual',
-    'anvil unix - - n - 1 anvil',
-    'postlog unix-dgram n - n - 1 postlogd',
-    '',
-  ].join('\n');
+  [`127.0.0.1:${port} inet n - n - - smtpd`, ...postfixServices, ''].join('\n');
 
 /** Resolves when the port greets. */
 async function greeted(port: number): Promise<void> {
