@@ -24,7 +24,7 @@ dataDir: data
 domains: [{ name: bench.local }]
 listeners:
   - { name: smtp, role: smtp, port: ${port}, tls: none, limits: { connections: 2000, connectionsPerAddress: 2000 } }
-chain: [auth, limits, { dnsbl: { lists: [] } }, relay-policy, aliases, recipients, rfc822]
+chain: [auth, limits, { dnsbl: { lists: [] } }, relay-policy, aliases, recipients, rfc822, sieve]
 log: { level: warn, format: json }
 `,
       );
