@@ -1,8 +1,9 @@
 // The gateway as a process of its own, the way `postern start --worker` runs it: for tests that kill it.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { root } from './root.ts';
 
@@ -16,16 +17,36 @@ export interface GatewayProcess {
   end(signal: NodeJS.Signals): Promise<number | null>;
 }
 
-/** A port that was free a moment ago. A killed gateway must come back on the same one, so 0 will not do. */
+/** Below what the kernel gives to those who ask for any port, so that no other test is given one of ours meanwhile. */
+const firstPort = 20_000;
+const lastPort = 32_000;
+
+/** Ports that are free now, all different. A killed gateway must come back on the same one, so 0 will not do. */
+export async function freePorts(count: number): Promise<readonly number[]> {
+  const held: Server[] = [];
+  const ports: number[] = [];
+  while (ports.length < count) {
+    const port = randomInt(firstPort, lastPort);
+    const server = createServer();
+    const free = await new Promise<boolean>(resolve => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!free) continue;
+    held.push(server);
+    ports.push(port);
+  }
+  for (const server of held) {
+    server.close();
+    await once(server, 'close');
+  }
+  return ports;
+}
+
 export async function freePort(): Promise<number> {
-  const { createServer } = await import('node:net');
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('No port');
-  return address.port;
+  const [port] = await freePorts(1);
+  if (port === undefined) throw new Error('No port');
+  return port;
 }
 
 /** Runs `postern` to its end. */

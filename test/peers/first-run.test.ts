@@ -6,7 +6,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { requireEngines } from '../harness/engine.ts';
-import { freePort, mainFile, runPostern } from '../harness/gateway-process.ts';
+import { freePorts, mainFile, runPostern } from '../harness/gateway-process.ts';
 import { sourcePath } from '../harness/root.ts';
 
 const run = promisify(execFile);
@@ -55,7 +55,9 @@ function start(config: string): Started {
 async function demoConfig(folder: string): Promise<string> {
   mkdirSync(path.join(folder, 'config'), { recursive: true });
   let yaml = readFileSync(sourcePath('config/postern.yaml'), 'utf8');
-  for (const port of yaml.match(/port: \d+/g) ?? []) yaml = yaml.replace(port, `port: ${await freePort()}`);
+  const listeners = yaml.match(/port: \d+/g) ?? [];
+  const ports = await freePorts(listeners.length);
+  for (const [index, port] of listeners.entries()) yaml = yaml.replace(port, `port: ${ports[index]}`);
   const file = path.join(folder, 'config', 'postern.yaml');
   writeFileSync(file, yaml);
   return file;
