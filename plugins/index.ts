@@ -8,6 +8,7 @@ import { clamav } from './clamav/index.ts';
 import { dkimSign } from './dkim-sign/index.ts';
 import { dnsbl } from './dnsbl/index.ts';
 import { exampleHeaderStamp } from './example-header-stamp/index.ts';
+import { headers } from './headers/index.ts';
 import { limits } from './limits/index.ts';
 import { mailAuth } from './mail-auth/index.ts';
 import { milter } from './milter/index.ts';
@@ -27,6 +28,7 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   'dkim-sign': dkimSign,
   dnsbl,
   'example-header-stamp': exampleHeaderStamp,
+  headers,
   limits,
   'mail-auth': mailAuth,
   milter,
