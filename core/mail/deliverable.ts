@@ -2,6 +2,13 @@
 import type { Recipient, ReversePath } from './envelope.ts';
 import type { Message } from './message.ts';
 
+/** A message as it stood before a plugin's edits, to be kept in the quarantine while the edited one goes on. */
+export interface KeptOriginal {
+  readonly message: Message;
+  readonly plugin: string;
+  readonly why: string;
+}
+
 export interface Deliverable {
   readonly kind: 'deliver' | 'quarantine';
   /** With all edits applied. */
@@ -13,4 +20,5 @@ export interface Deliverable {
   /** Why it is quarantined. */
   readonly why?: string;
   readonly plugin?: string;
+  readonly kept?: KeptOriginal;
 }

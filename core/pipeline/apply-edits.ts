@@ -1,6 +1,7 @@
 // Edits are data. All of one answer are applied or, if one of them is impossible, none: nothing here changes what it was
 // given. Applied only after the hook returned in time, so a plugin that dies half-way leaves the message as it was.
 import { type Address, parseMailbox, sameAddress } from '../mail/address.ts';
+import type { KeptOriginal } from '../mail/deliverable.ts';
 import type { Recipient, ReversePath } from '../mail/envelope.ts';
 import { editHeaders, type HeaderEdit } from '../mail/header-edit.ts';
 import { type Message, withBody, withHeaders } from '../mail/message.ts';
@@ -14,6 +15,7 @@ export interface Draft {
   readonly recipients: readonly Recipient[];
   /** New recipient → the one that the client named, both as canonical text. */
   readonly originals: ReadonlyMap<string, string>;
+  readonly kept?: KeptOriginal;
 }
 
 /** `known`: names a recipient that is there already, which may be a bare `postmaster`. */
@@ -54,8 +56,8 @@ function editEnvelope(draft: Draft, named: readonly Recipient[], edit: EnvelopeE
   }
 }
 
-/** Throws where an edit names no address or where nobody would be left to receive the message. */
-export function applyEdits(before: Draft, edits: readonly Edit[]): Draft {
+/** `plugin`: whose edits these are. Throws where an edit names no address or where nobody would be left to receive the message. */
+export function applyEdits(before: Draft, edits: readonly Edit[], plugin: string): Draft {
   let draft = before;
   let body: Buffer | undefined;
   const onHeaders: HeaderEdit[] = [];
@@ -68,6 +70,9 @@ export function applyEdits(before: Draft, edits: readonly Edit[]): Draft {
         break;
       case 'replace-body':
         body = edit.body;
+        break;
+      case 'quarantine-original':
+        if (!draft.kept) draft = { ...draft, kept: { message: before.message, plugin, why: edit.why } };
         break;
       default:
         onHeaders.push(edit);

@@ -48,6 +48,8 @@ function editFault(edit: unknown): string | undefined {
       break;
     case 'replace-body':
       return Buffer.isBuffer(edit['body']) ? undefined : `${fault}: body is not a Buffer`;
+    case 'quarantine-original':
+      return typeof edit['why'] === 'string' ? undefined : `${fault}: no reason`;
     case 'add-recipient':
     case 'remove-recipient':
       return typeof address === 'string' && address !== '' ? undefined : `${fault}: address ${quoted(address)}`;

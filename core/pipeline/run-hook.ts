@@ -57,6 +57,8 @@ function describeEdit(edit: Edit): string {
       return `${edit.kind} ${edit.name}`;
     case 'replace-body':
       return `${edit.kind} ${edit.body.length} bytes`;
+    case 'quarantine-original':
+      return `${edit.kind}: ${edit.why}`;
     case 'add-recipient':
     case 'remove-recipient':
     case 'set-sender':
@@ -111,7 +113,7 @@ export class HookCall {
     if (fault) throw new Error(`Plugin ${fault}`);
     const legal = answer as HookAnswer;
     // Tried even where they will not count: a trial run shall show that they would fail.
-    const draft = legal.edits && this.#draft ? applyEdits(this.#draft, legal.edits) : undefined;
+    const draft = legal.edits && this.#draft ? applyEdits(this.#draft, legal.edits, this.#entry.name) : undefined;
     const evidence = this.#context.finish(true);
     this.#record(legal.kind, 'why' in legal ? legal.why : undefined, withEdits(evidence, legal.edits));
     if (this.#entry.observe) return { plugin: this.#entry.name, answer: pass, failed: false };

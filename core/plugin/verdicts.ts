@@ -36,6 +36,11 @@ export type Edit =
   | { readonly kind: 'add-recipient'; readonly address: string; readonly original?: string }
   | { readonly kind: 'remove-recipient'; readonly address: string }
   /** Envelope sender; `null` is the null sender. */
-  | { readonly kind: 'set-sender'; readonly address: string | null };
+  | { readonly kind: 'set-sender'; readonly address: string | null }
+  /**
+   * The message as it stood before this answer's edits is kept in the quarantine, once the edited one is settled; that
+   * one goes on. Where several plugins ask, the first one's is kept. `why` is for the trace and the quarantine's list.
+   */
+  | { readonly kind: 'quarantine-original'; readonly why: string };
 
 export type MessageAnswer = Verdict & { readonly edits?: readonly Edit[] };

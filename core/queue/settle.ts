@@ -10,6 +10,7 @@
 //   stored. Then the client hears 4xx: the delivered ones may get it again, nothing is lost.
 import type { Logger } from 'pino';
 import type { Clock } from '../lib/clock.ts';
+import type { KeptOriginal } from '../mail/deliverable.ts';
 import type { Reply } from '../mail/reply.ts';
 import { attempt } from './attempt.ts';
 import type { DestinationHealth } from './destination-health.ts';
@@ -37,8 +38,15 @@ import {
 import type { QueueStore } from './store.ts';
 import type { RouteLookup } from './transport.ts';
 
-/** Takes a message out of the way, durable when it resolves. Without one, quarantined mail is held in the queue. */
-export type Quarantine = (request: SettleRequest) => Promise<void>;
+/** Takes mail out of the way. Without one it is held in the queue. */
+export interface Quarantine {
+  /** A message that goes to nobody now. Durable when it resolves. */
+  hold(request: SettleRequest): Promise<void>;
+  /** `deliverable.kept`, before the edited message is settled. Durable when it resolves. */
+  keep(request: SettleRequest, kept: KeptOriginal): Promise<void>;
+  /** The edited message was refused: what `keep` took goes again. */
+  forget(request: SettleRequest): Promise<void>;
+}
 
 export interface SettleParts {
   readonly store: QueueStore;
@@ -362,14 +370,31 @@ export function createSettler(parts: SettleParts): Settler {
     return settlement(request, legs, replies);
   }
 
-  async function quarantined(request: SettleRequest, message: QueuedMessage): Promise<Settlement> {
+  async function holdInQueue(request: SettleRequest, message: QueuedMessage, why: string): Promise<void> {
+    const { recipients } = request.deliverable;
+    const legs = recipients.map((recipient, index) => ({ index, recipient, unit: -1, destination: 'quarantine' }));
+    const entries = legs.map(leg => held(entryOf(message, request, leg, clock.now()), `quarantine: ${why}`));
+    await store.add({ message, recipients: entries });
+  }
+
+  const keptId = (request: SettleRequest): string => `${request.id}.original`;
+  const quarantine: Quarantine = parts.quarantine ?? {
+    hold: request => holdInQueue(request, messageOf(request), request.deliverable.why ?? 'quarantined'),
+    keep: (request, { message, why }) =>
+      holdInQueue(request, { ...messageOf(request), id: keptId(request), form: message.rope, reports: false }, why),
+    async forget(request) {
+      const entry = await store.entry(keptId(request));
+      if (entry)
+        await store.change(
+          entry.message.id,
+          entry.recipients.map(each => [each, undefined]),
+        );
+    },
+  };
+
+  async function quarantined(request: SettleRequest): Promise<Settlement> {
     const { why = 'quarantined', recipients } = request.deliverable;
-    if (parts.quarantine) await parts.quarantine(request);
-    else {
-      const legs = recipients.map((recipient, index) => ({ index, recipient, unit: -1, destination: 'quarantine' }));
-      const entries = legs.map(leg => held(entryOf(message, request, leg, clock.now()), `quarantine: ${why}`));
-      await store.add({ message, recipients: entries });
-    }
+    await quarantine.hold(request);
     return {
       reply: accepted(request.id),
       perRecipient: request.envelope.recipients.map(() => accepted(request.id)),
@@ -377,9 +402,25 @@ export function createSettler(parts: SettleParts): Settler {
     };
   }
 
+  /** The original is on disk before anybody gets the edited message, and goes again where nobody does. */
+  async function keepAndSettle(request: SettleRequest, kept: KeptOriginal): Promise<Settlement> {
+    await quarantine.keep(request, kept);
+    let taken = false;
+    try {
+      const settled = await settleNow(request);
+      taken = settled.reply.code < 300 || settled.perRecipient.some(each => each.code < 300);
+      return settled;
+    } finally {
+      if (!taken)
+        await quarantine
+          .forget(request)
+          .catch((error: unknown) => log.error({ err: error, id: request.id }, 'quarantine-forget'));
+    }
+  }
+
   async function settleNow(request: SettleRequest): Promise<Settlement> {
+    if (request.deliverable.kind === 'quarantine') return quarantined(request);
     const message = messageOf(request);
-    if (request.deliverable.kind === 'quarantine') return quarantined(request, message);
     const legs = await routeLegs(request);
     const groups = directGroups(legs);
     const [only] = groups;
@@ -393,7 +434,8 @@ export function createSettler(parts: SettleParts): Settler {
     async settle(request) {
       if (request.signal.aborted) return refusal(request, localProblem, 'client is gone');
       try {
-        return await settleNow(request);
+        const { kept } = request.deliverable;
+        return kept ? await keepAndSettle(request, kept) : await settleNow(request);
       } catch (error) {
         log.error({ err: error, id: request.id }, 'settle');
         return refusal(request, storageReply(error), 'cannot be stored');

@@ -320,7 +320,26 @@ t.test('message: edits chain, quarantine sticks, refusal wins, all edits or none
       (await rewritten.outcome.message.bytes()).toString(),
       'X-New: folded\r\n value\r\nFrom: a@b.test\r\nSubject: x\r\n\r\nother\r\n',
     );
+  const kept = await run(
+    () => ({ ...pass, edits: [{ kind: 'add-header', name: 'X-First', value: '1' }] }),
+    () => ({
+      ...pass,
+      edits: [
+        { kind: 'replace-body', body: Buffer.from('note\r\n') },
+        { kind: 'quarantine-original', why: 'macro' },
+      ],
+    }),
+    () => ({ ...pass, edits: [{ kind: 'quarantine-original', why: 'later' }] }),
+  );
+  t.match(kept.outcome, { kind: 'deliver', kept: { why: 'macro' } });
+  t.match(kept.steps[1]?.evidence, { edits: ['replace-body 6 bytes', 'quarantine-original: macro'] });
+  if (kept.outcome.kind === 'deliver') {
+    const original = await kept.outcome.kept?.message.bytes();
+    t.match(original?.toString(), /^X-First: 1\r\n.*\r\n\r\n(?!note)/s, 'as it stood before the answer that asked');
+    t.match((await kept.outcome.message.bytes()).toString(), /\r\n\r\nnote\r\n$/);
+  }
   const impossible = [
+    [{ kind: 'quarantine-original' }],
     [{ kind: 'remove-recipient', address: 'bob@example.org' }],
     [{ kind: 'add-header', name: 'X-A', value: 'a\r\nBcc: b' }],
     [{ kind: 'add-header', name: 'X A', value: 'a' }],

@@ -251,6 +251,35 @@ t.test('quarantined mail is held, nobody is told', async t => {
   });
 });
 
+t.test('the original of an edited message is kept before anybody gets the edited one, and only then', async t => {
+  let keptFirst: unknown;
+  const parts: { store?: QueueStore } = {};
+  const local = fakeTransport('local', async (each, job) => {
+    keptFirst = await parts.store?.entry(`${job.id}.original`);
+    return each.address.local === 'none' ? unknownUser : delivered;
+  });
+  const { settler, store } = await setUp(t, routesBy({ 'a.test': local }));
+  parts.store = store;
+  const edited = (id: string, to: string) => {
+    const from = request(id, [to]);
+    const kept = { message: messageOf(Buffer.from('Subject: as it came\r\n\r\n')), plugin: 'p', why: 'macro' };
+    return settler.settle({ ...from, deliverable: { ...from.deliverable, kept } });
+  };
+  t.equal((await edited('q1', 'one@a.test')).reply.code, 250);
+  t.ok(keptFirst);
+  t.match(local.deliveries, [{ id: 'q1', bytes: text }]);
+  const entry = await store.entry('q1.original');
+  t.match(entry, {
+    message: { reports: false },
+    recipients: [{ state: 'held', notes: { hold: 'quarantine: macro' } }],
+  });
+  t.equal(entry && (await ropeBytes(entry.message.form)).toString(), 'Subject: as it came\r\n\r\n');
+  keptFirst = undefined;
+  t.equal((await edited('q2', 'none@a.test')).reply.code, 550);
+  t.ok(keptFirst);
+  t.equal(await store.entry('q2.original'), undefined, 'the client was told no, so nothing of it stays');
+});
+
 t.test('large bodies are files: linked from the spool, gone with the entry, swept after a crash', async t => {
   const far = fakeTransport('queued-far', () => delivered);
   const { settler, store, folder } = await setUp(t, routesBy({ 'far.test': far }));
