@@ -35,6 +35,7 @@ export { type ContentType, type MimePart, parseMime, walkParts } from '../mail/m
 export { countHops, parseReceived } from '../mail/received.ts';
 export { closing, type Reply, replies, reply } from '../mail/reply.ts';
 export { bufferRope, type Rope, ropeChunks, sliceRope } from '../mail/rope.ts';
+export { createSrs, defaultSrs, looksLikeSrs, type Srs, type SrsReversal, type SrsSettings } from '../mail/srs.ts';
 export * from './contract.ts';
 export * from './define.ts';
 export * from './engine-hosts.ts';

@@ -32,6 +32,8 @@ export const engines = {
   redis: { program: 'redis-server', package: 'redis-server' },
   mutt: { program: 'mutt', package: 'mutt' },
   openssl: { program: 'openssl', package: 'openssl' },
+  perl: { program: 'perl', package: 'perl' },
+  'mail-srs': { program: '/usr/share/perl5/Mail/SRS.pm', package: 'libmail-srs-perl' },
 } as const;
 export type Engine = keyof typeof engines;
 
