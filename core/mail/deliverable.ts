@@ -2,10 +2,15 @@
 import type { Recipient, ReversePath } from './envelope.ts';
 import type { Message } from './message.ts';
 
+/** Why something lies in the quarantine, as an administrator sorts it; retention goes by this. */
+export const quarantineReasons = ['virus', 'spam', 'attachment', 'forged', 'malformed', 'policy'] as const;
+export type QuarantineReason = (typeof quarantineReasons)[number];
+
 /** A message as it stood before a plugin's edits, to be kept in the quarantine while the edited one goes on. */
 export interface KeptOriginal {
   readonly message: Message;
   readonly plugin: string;
+  readonly reason: QuarantineReason;
   readonly why: string;
 }
 
@@ -20,5 +25,6 @@ export interface Deliverable {
   /** Why it is quarantined. */
   readonly why?: string;
   readonly plugin?: string;
+  readonly reason?: QuarantineReason;
   readonly kept?: KeptOriginal;
 }

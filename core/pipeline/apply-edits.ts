@@ -56,6 +56,14 @@ function editEnvelope(draft: Draft, named: readonly Recipient[], edit: EnvelopeE
   }
 }
 
+type KeepEdit = Extract<Edit, { readonly kind: 'quarantine-original' }>;
+const keptOriginal = ({ message }: Draft, plugin: string, { reason = 'policy', why }: KeepEdit): KeptOriginal => ({
+  message,
+  plugin,
+  reason,
+  why,
+});
+
 /** `plugin`: whose edits these are. Throws where an edit names no address or where nobody would be left to receive the message. */
 export function applyEdits(before: Draft, edits: readonly Edit[], plugin: string): Draft {
   let draft = before;
@@ -72,7 +80,7 @@ export function applyEdits(before: Draft, edits: readonly Edit[], plugin: string
         body = edit.body;
         break;
       case 'quarantine-original':
-        if (!draft.kept) draft = { ...draft, kept: { message: before.message, plugin, why: edit.why } };
+        if (!draft.kept) draft = { ...draft, kept: keptOriginal(before, plugin, edit) };
         break;
       default:
         onHeaders.push(edit);

@@ -1,5 +1,6 @@
 // A plugin may be written in JavaScript, or lie: what it answers is checked at run time before anybody acts on it. An
 // illegal answer counts as a failure of the entry, never as the verdict that it resembles.
+import { quarantineReasons } from '../mail/deliverable.ts';
 import type { HookName } from '../plugin/contract.ts';
 import { type MessageAnswer, pass } from '../plugin/verdicts.ts';
 import { hookTable } from './hook-table.ts';
@@ -33,6 +34,9 @@ function replyFault(reply: unknown, group: '4' | '5'): string | undefined {
   return undefined;
 }
 
+const reasons: ReadonlySet<unknown> = new Set([undefined, ...quarantineReasons]);
+const isReason = (value: unknown): boolean => reasons.has(value);
+
 function editFault(edit: unknown): string | undefined {
   if (!isRecord(edit)) return 'has an edit that is not an object';
   const { kind, name, value, index, address } = edit;
@@ -49,7 +53,8 @@ function editFault(edit: unknown): string | undefined {
     case 'replace-body':
       return Buffer.isBuffer(edit['body']) ? undefined : `${fault}: body is not a Buffer`;
     case 'quarantine-original':
-      return typeof edit['why'] === 'string' ? undefined : `${fault}: no reason`;
+      if (typeof edit['why'] !== 'string') return `${fault}: no reason`;
+      return isReason(edit['reason']) ? undefined : `${fault}: reason ${quoted(edit['reason'])}`;
     case 'add-recipient':
     case 'remove-recipient':
       return typeof address === 'string' && address !== '' ? undefined : `${fault}: address ${quoted(address)}`;
@@ -72,6 +77,7 @@ export function verdictFault(hook: HookName, answer: unknown): string | undefine
     if (fault) return fault;
   }
   if (kind !== 'continue' && kind !== 'accept' && typeof answer['why'] !== 'string') return 'gave no reason';
+  if (kind === 'quarantine' && !isReason(answer['reason'])) return `has the reason ${quoted(answer['reason'])}`;
   if (hook === 'auth' && kind === 'accept') {
     const identity = answer['identity'];
     if (!isRecord(identity) || typeof identity['name'] !== 'string' || identity['name'] === '')

@@ -1,6 +1,7 @@
 // How the verdicts of several plugins become one outcome. First answer: whoever does not say `continue` settles the
 // hook. Message: plugins run one after the other, each on what those before it made of the message; quarantine is a mark
 // that stays while the chain goes on, and a later refusal or discard still wins over it.
+import type { Deliverable } from '../mail/deliverable.ts';
 import type { Envelope } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
 import type { HookName } from '../plugin/contract.ts';
@@ -76,7 +77,7 @@ export async function foldMessage(
   ask: (entry: LoadedEntry, draft: Draft) => Decision | Promise<Decision>,
 ): Promise<MessageOutcome> {
   let draft: Draft = { message, sender: envelope.sender, recipients: envelope.recipients, originals: new Map() };
-  let mark: { readonly plugin: string; readonly why: string } | undefined;
+  let mark: Required<Pick<Deliverable, 'plugin' | 'reason' | 'why'>> | undefined;
   for (const entry of entries) {
     const asked = ask(entry, draft);
     const decision = asked instanceof Promise ? await asked : asked;
@@ -84,7 +85,7 @@ export async function foldMessage(
     const outcome = finalOutcome(decision);
     if (outcome) return outcome;
     draft = decision.draft ?? draft;
-    if (answer.kind === 'quarantine') mark ??= { plugin, why: answer.why };
+    if (answer.kind === 'quarantine') mark ??= { plugin, reason: answer.reason ?? 'policy', why: answer.why };
     if (answer.kind === 'accept') break;
   }
   return mark ? { kind: 'quarantine', ...draft, ...mark } : { kind: 'deliver', ...draft };

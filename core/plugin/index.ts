@@ -17,6 +17,7 @@ export {
 export { type AuthResult, claimedAuthResults, formatAuthResults, parseAuthResults } from '../mail/auth-results.ts';
 export { decodeBody, decodeBodyText, openBody, partFilename } from '../mail/body.ts';
 export { formatDate, parseDate } from '../mail/date.ts';
+export { type QuarantineReason, quarantineReasons } from '../mail/deliverable.ts';
 export { parseSigningKey, publishesKey } from '../mail/dkim-key.ts';
 export {
   fieldsToSign,

@@ -152,5 +152,5 @@ export function spamAnswer(at: WithMessage, found: SpamScore, policy: SpamPolicy
   const why = `${found.engine} gives ${found.score.toFixed(1)} points (${found.symbols.map(({ name }) => name).join(', ')})`;
   if (found.disposition === 'reject') return { kind: 'reject', reply: spam, why };
   const edits = [...forgedSpamFields(at, policy), ...fields(at, found, policy)];
-  return found.disposition === 'quarantine' ? { kind: 'quarantine', why, edits } : { ...pass, edits };
+  return found.disposition === 'quarantine' ? { kind: 'quarantine', why, reason: 'spam', edits } : { ...pass, edits };
 }

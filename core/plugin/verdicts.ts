@@ -1,4 +1,5 @@
 // What a hook may answer. Values, never callbacks; illegal combinations do not compile.
+import type { QuarantineReason } from '../mail/deliverable.ts';
 import type { Reply } from '../mail/reply.ts';
 
 export type Verdict =
@@ -9,8 +10,8 @@ export type Verdict =
   /** `why` is for the log and the console only; the client hears `reply`. */
   | { readonly kind: 'reject'; readonly reply: Reply<5>; readonly why: string }
   | { readonly kind: 'defer'; readonly reply: Reply<4>; readonly why: string }
-  /** A sticky mark: the chain goes on, a reject still wins. */
-  | { readonly kind: 'quarantine'; readonly why: string }
+  /** A sticky mark: the chain goes on, a reject still wins. `reason` (default `policy`) sorts the quarantine. */
+  | { readonly kind: 'quarantine'; readonly why: string; readonly reason?: QuarantineReason }
   /** 250 to the client, the message is dropped and logged. */
   | { readonly kind: 'discard'; readonly why: string };
 
@@ -21,7 +22,11 @@ export const pass: Of<'continue'> = { kind: 'continue' };
 export const accept: Of<'accept'> = { kind: 'accept' };
 export const reject = (reply: Reply<5>, why: string): Of<'reject'> => ({ kind: 'reject', reply, why });
 export const defer = (reply: Reply<4>, why: string): Of<'defer'> => ({ kind: 'defer', reply, why });
-export const quarantine = (why: string): Of<'quarantine'> => ({ kind: 'quarantine', why });
+export const quarantine = (why: string, reason: QuarantineReason = 'policy'): Of<'quarantine'> => ({
+  kind: 'quarantine',
+  why,
+  reason,
+});
 export const discard = (why: string): Of<'discard'> => ({ kind: 'discard', why });
 
 /** Edits are data: all of one answer are applied or none, after the hook returned in time. */
@@ -41,6 +46,6 @@ export type Edit =
    * The message as it stood before this answer's edits is kept in the quarantine, once the edited one is settled; that
    * one goes on. Where several plugins ask, the first one's is kept. `why` is for the trace and the quarantine's list.
    */
-  | { readonly kind: 'quarantine-original'; readonly why: string };
+  | { readonly kind: 'quarantine-original'; readonly why: string; readonly reason?: QuarantineReason };
 
 export type MessageAnswer = Verdict & { readonly edits?: readonly Edit[] };

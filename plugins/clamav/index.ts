@@ -43,7 +43,7 @@ function decide(at: WithMessage, found: Infected, settings: ClamavOptions): Mess
     case 'discard':
       return { kind: 'discard', why };
     case 'quarantine':
-      return { kind: 'quarantine', why, edits };
+      return { kind: 'quarantine', why, reason: 'virus', edits };
     default:
       return { ...pass, edits };
   }

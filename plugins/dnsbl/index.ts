@@ -175,7 +175,7 @@ export const dnsbl = definePlugin({
       const value = found.hits.map(hit => `${hit.list} (${hit.codes.join(' ')})`).join(', ');
       const edits = [{ kind: 'add-header', name: 'X-DNSBL', value } as const];
       return settings.action === 'quarantine'
-        ? { kind: 'quarantine', why: `Listed: ${value}`, edits }
+        ? { kind: 'quarantine', why: `Listed: ${value}`, reason: 'spam', edits }
         : { ...pass, edits };
     }
 

@@ -143,10 +143,10 @@ function createChecker(settings: MailAuthOptions, host: Host) {
     const { dmarc: result } = found;
     const why = `DMARC ${result.result} of ${result.domain}, policy ${result.policy ?? 'none'}`;
     if (result.disposition === 'reject' && settings.dmarc.reject === 'reject') return reject(dmarcRefused, why);
-    if (result.disposition !== 'none') return quarantine(why);
+    if (result.disposition !== 'none') return quarantine(why, 'forged');
     const undecided = result.result === 'temperror' && result.policy !== 'none' && settings.dmarc.policy === 'apply';
     if (undecided && settings.temperror === 'defer') return defer(dmarcLater, `${why}: ${result.why ?? ''}`);
-    if (found.spf && spfAction(found.spf) === 'quarantine') return quarantine(said(found.spf));
+    if (found.spf && spfAction(found.spf) === 'quarantine') return quarantine(said(found.spf), 'forged');
     return pass;
   }
 

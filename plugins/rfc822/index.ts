@@ -86,7 +86,7 @@ function createChecker(settings: z.infer<typeof options>, host: Host) {
       );
     const edits = [...repairs(at, facts, broken), ...marks(broken)];
     const held = broken.find(({ action }) => action === 'quarantine');
-    return held ? { kind: 'quarantine', why: held.rule.name, edits } : { ...pass, edits };
+    return held ? { kind: 'quarantine', why: held.rule.name, reason: 'malformed', edits } : { ...pass, edits };
   }
 
   function repairs(at: WithMessage, facts: Facts, broken: readonly Broken[]): readonly Edit[] {

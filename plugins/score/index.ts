@@ -123,7 +123,7 @@ export const score = definePlugin({
         const why = `Sum ${total} reaches ${disposition}: ${lines.map(showLine).join('; ')}`;
         if (disposition === 'reject') return { kind: 'reject', reply: refused, why };
         const edits = fields(at, total, disposition !== 'clean', thresholds.tag, settings);
-        return disposition === 'quarantine' ? { kind: 'quarantine', why, edits } : { ...pass, edits };
+        return disposition === 'quarantine' ? { kind: 'quarantine', why, reason: 'spam', edits } : { ...pass, edits };
       },
     };
   },

@@ -262,7 +262,12 @@ t.test('the original of an edited message is kept before anybody gets the edited
   parts.store = store;
   const edited = (id: string, to: string) => {
     const from = request(id, [to]);
-    const kept = { message: messageOf(Buffer.from('Subject: as it came\r\n\r\n')), plugin: 'p', why: 'macro' };
+    const kept = {
+      message: messageOf(Buffer.from('Subject: as it came\r\n\r\n')),
+      plugin: 'p',
+      reason: 'policy',
+      why: 'macro',
+    } as const;
     return settler.settle({ ...from, deliverable: { ...from.deliverable, kept } });
   };
   t.equal((await edited('q1', 'one@a.test')).reply.code, 250);
