@@ -50,6 +50,7 @@ import { createMtaSts, stsMigrations } from './relay/mta-sts.ts';
 import { routeVia } from './relay/route-via.ts';
 import { createRelay } from './relay/smtp-transport.ts';
 import type { SieveScripts } from './sieve/script-store.ts';
+import { openMemory } from './state/memory.ts';
 import { openSqliteState } from './state/sqlite.ts';
 import type { TraceStore } from './state/trace-store.ts';
 
@@ -225,7 +226,8 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   const demoUsers = await ensureDemoUsers(deps.config, folder, users);
   const sieveRegistry = ruleRegistry();
   const scripts = await openScripts(state, clock, sieveRegistry);
-  const memory = await openSieveMemory(state, clock);
+  const memory = await openMemory(state, clock);
+  const sieveMemory = await openSieveMemory(state, memory);
   const mail = stack.add(
     'mail store',
     createMaildirStore({
@@ -277,12 +279,14 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       isRelayClient: address => relayClients.has(address),
       dataFolder: folder,
       configFolder: config.folder,
+      env: deps.env,
+      memory,
       submit: message => submitter.submit(message),
       rules: createRules({
         hostname,
         registry: sieveRegistry,
         scripts,
-        memory,
+        memory: sieveMemory,
         mail,
         lookup,
         submitter: { send: message => submitter.send(message) },

@@ -6,7 +6,9 @@ import type { Directory } from '../accounts/directory.ts';
 import type { Clock } from '../lib/clock.ts';
 import { parseMailbox } from '../mail/address.ts';
 import type { Dns, Host, Mailboxes, Rules } from '../plugin/contract.ts';
+import type { MemoryStore } from '../state/memory.ts';
 import type { MailboxLookup } from './mailbox-lookup.ts';
+import { readSecret } from './secret.ts';
 
 export interface HostParts {
   readonly hostname: string;
@@ -18,9 +20,14 @@ export interface HostParts {
   readonly isRelayClient: (address: string) => boolean;
   readonly dataFolder: string;
   readonly configFolder: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
   readonly submit: Host['submit'];
   readonly rules: Rules;
+  readonly memory: MemoryStore;
 }
+
+/** Whose memory it is; commands open the same one. */
+export const memoryOwner = (entryName: string): string => `plugin:${entryName}`;
 
 function mailboxesOf(parts: HostParts): Mailboxes {
   return {
@@ -53,9 +60,15 @@ export function createPluginHost(parts: HostParts): (entryName: string) => Host 
       dns: parts.dns,
       mailboxes,
       rules: parts.rules,
+      memory: parts.memory.of(memoryOwner(entryName)),
       isRelayClient: parts.isRelayClient,
       dataDir,
       resolvePath: name => path.resolve(parts.configFolder, name),
+      readSecret(secret) {
+        const read = readSecret(secret, parts.configFolder, parts.env);
+        if (read instanceof Error) throw read;
+        return read;
+      },
       submit: parts.submit,
     };
   };

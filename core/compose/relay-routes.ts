@@ -1,7 +1,5 @@
 // The `routes` of the configuration as the queue's route lookup. Relay, queue and configuration know nothing of one
 // another; here they meet.
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
 import type { GatewayOptions, RouteOptions } from '../config/gateway-options.ts';
 import type { ConfigProblem, LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/load.ts';
@@ -9,20 +7,7 @@ import type { RouteAnswer, RouteLookup } from '../queue/transport.ts';
 import { createRouteTable, destinationOf, parseNextHop, type RelayTarget, type RouteEntry } from '../relay/route.ts';
 import type { Relay } from '../relay/smtp-transport.ts';
 import type { TlsPolicy } from '../relay/tls-policy.ts';
-
-/** A secret of the configuration: read from its file or from the environment, at load. */
-function readSecret(
-  secret: NonNullable<RouteOptions['password']>,
-  folder: string,
-  env: Readonly<Record<string, string | undefined>>,
-): string | Error {
-  if ('env' in secret) return env[secret.env] ?? new Error(`Environment variable '${secret.env}' is not set`);
-  try {
-    return readFileSync(path.resolve(folder, secret.file), 'utf8').replace(/\r?\n$/, '');
-  } catch (error) {
-    return new Error(`Cannot read the secret: ${(error as Error).message}`, { cause: error });
-  }
-}
+import { readSecret } from './secret.ts';
 
 function tlsPolicy(route: RouteOptions): TlsPolicy {
   return route.tls === 'pinned'

@@ -1,8 +1,9 @@
 // What rules remember over messages (vacation, duplicate, notices to owners), per account, with expiry.
-import type { Clock } from '../lib/clock.ts';
 import type { TrackingPort } from '../sieve/ports.ts';
+import type { MemoryStore } from '../state/memory.ts';
 import type { Migration, State } from '../state/state.ts';
 
+/** Releases before had a table for this alone; what it holds moves over. */
 const schema: readonly Migration[] = [
   {
     id: 1,
@@ -12,35 +13,29 @@ const schema: readonly Migration[] = [
       'CREATE INDEX sieve_memory_expiry ON sieve_memory (expires_at)',
     ],
   },
+  {
+    id: 2,
+    statements: [
+      `INSERT INTO memory SELECT 'sieve:' || account, name, '', expires_at FROM sieve_memory WHERE TRUE
+        ON CONFLICT (owner, name) DO NOTHING`,
+      'DROP TABLE sieve_memory',
+    ],
+  },
 ];
-const sweepEveryMs = 3_600_000;
 
 export interface SieveMemory {
   of(account: string): TrackingPort;
 }
 
-export async function openSieveMemory(state: State, clock: Clock): Promise<SieveMemory> {
+export async function openSieveMemory(state: State, memory: MemoryStore): Promise<SieveMemory> {
   await state.migrate('sieve-memory', schema);
-  let sweptAt = clock.monotonic();
   return {
-    of: account => ({
-      async seen(key) {
-        const sql = 'SELECT 1 FROM sieve_memory WHERE account = ? AND name = ? AND expires_at > ?';
-        return (await state.query(sql, [account, key, clock.now()])).length > 0;
-      },
-      async remember(key, seconds) {
-        const now = clock.now();
-        const sweep = clock.monotonic() - sweptAt > sweepEveryMs;
-        if (sweep) sweptAt = clock.monotonic();
-        await state.write([
-          {
-            sql: `INSERT INTO sieve_memory VALUES (?, ?, ?)
-              ON CONFLICT (account, name) DO UPDATE SET expires_at = excluded.expires_at`,
-            params: [account, key, now + seconds * 1000],
-          },
-          ...(sweep ? [{ sql: 'DELETE FROM sieve_memory WHERE expires_at <= ?', params: [now] }] : []),
-        ]);
-      },
-    }),
+    of(account) {
+      const own = memory.of(`sieve:${account}`);
+      return {
+        seen: async key => (await own.get(key)) !== undefined,
+        remember: (key, seconds) => own.set(key, '', seconds * 1000),
+      };
+    },
   };
 }

@@ -1,6 +1,6 @@
 // The whole configuration file as one schema. It yields the TypeScript types, the validation, `config/REFERENCE.md` and
 // `config/schema.json`. Every key has one sentence for the reference, and a default or is required.
-import { byteSize, duration, z } from './schema.ts';
+import { byteSize, duration, secret, z } from './schema.ts';
 
 const portNumber = () => z.number().int().min(0).max(65535);
 const network = () =>
@@ -13,13 +13,6 @@ const domainName = () =>
     .regex(/^(?!-)[^\s@/]+$/, 'Expected a domain name')
     .transform(name => name.toLowerCase());
 const filePath = () => z.string().min(1).meta({ kind: 'path' });
-
-/** A secret is never written into the file itself: it is read from a file or from the environment. */
-const secret = () =>
-  z.union([
-    z.strictObject({ file: filePath().describe('File that holds the secret; a trailing line end is ignored.') }),
-    z.strictObject({ env: z.string().min(1).describe('Name of the environment variable that holds the secret.') }),
-  ]);
 
 const limits = z.strictObject({
   connections: z.number().int().positive().default(1000).describe('Most simultaneous connections to this listener.'),

@@ -53,3 +53,17 @@ export const byteSize = () =>
       ctx.addIssue({ code: 'custom', message: `Expected a size such as '25MiB' or '256KiB', found '${value}'` });
       return z.NEVER;
     });
+
+/** A secret is never written into the file itself: it is read from a file or from the environment. */
+export const secret = () =>
+  z.union([
+    z.strictObject({
+      file: z
+        .string()
+        .min(1)
+        .meta({ kind: 'path' })
+        .describe('File that holds the secret; a trailing line end is ignored.'),
+    }),
+    z.strictObject({ env: z.string().min(1).describe('Name of the environment variable that holds the secret.') }),
+  ]);
+export type SecretReference = { readonly file: string } | { readonly env: string };

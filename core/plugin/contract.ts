@@ -1,7 +1,7 @@
 // The contract between the gateway and a plugin: which hooks there are, what each may answer, what it is given.
 // A throw, a rejection, a hang or an illegal verdict becomes the chain entry's `onError` (default: defer).
 import type { Logger } from 'pino';
-import type { Schema } from '../config/schema.ts';
+import type { Schema, SecretReference } from '../config/schema.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
@@ -208,6 +208,27 @@ export interface Rules {
   open(options: RuleOptions): Promise<RuleRunner>;
 }
 
+/**
+ * What one entry of the chain remembers over messages and restarts: values under keys, each until it expires. Shared by all
+ * processes of the gateway and, as long as the entry keeps its name, by all configurations. Keys have up to 1,000
+ * characters, values 65,536. Everything rejects where the state store fails.
+ */
+export interface Memory {
+  get(key: string): Promise<string | undefined>;
+  /** Durable once resolved; replaces what is there. */
+  set(key: string, value: string, ttlMs: number): Promise<void>;
+  /** Was there anything? */
+  delete(key: string): Promise<boolean>;
+  /** Keys that begin with `prefix`, in order. */
+  list(prefix: string, limit: number): Promise<readonly Remembered[]>;
+}
+export interface Remembered {
+  readonly key: string;
+  readonly value: string;
+  /** Milliseconds since the epoch. */
+  readonly expiresAt: number;
+}
+
 /** What can be looked at before anything runs: for `Plugin.check`. */
 export interface CheckHost {
   resolvePath(path: string): string;
@@ -223,12 +244,15 @@ export interface Host {
   readonly dns: Dns;
   readonly mailboxes: Mailboxes;
   readonly rules: Rules;
+  readonly memory: Memory;
   /** Networks that may relay (CIDR), from the configuration. */
   isRelayClient(address: string): boolean;
   /** A directory of this plugin's own, made before `setup`. */
   readonly dataDir: string;
   /** Resolves a path of the configuration against the folder of the configuration file. */
   resolvePath(path: string): string;
+  /** What a `secret()` option refers to. Throws where it cannot be read. */
+  readSecret(secret: SecretReference): string;
   /** Puts a new message into the gateway as if it had been submitted locally; resolves to its queue id once durable. */
   submit(mail: {
     readonly sender: string | null;
@@ -236,6 +260,14 @@ export interface Host {
     readonly bytes: Buffer;
     readonly origin: string;
   }): Promise<string>;
+}
+
+/** `postern NAME list` and `postern NAME release WHAT`. */
+export interface PluginAdmin {
+  /** Rows of a table; all have the same columns. */
+  list(memory: Memory, now: number, limit: number): Promise<readonly Readonly<Record<string, string | number>>[]>;
+  /** How many were released. */
+  release(memory: Memory, now: number, what: string): Promise<number>;
 }
 
 export interface Plugin<Options> {
@@ -249,6 +281,8 @@ export interface Plugin<Options> {
   readonly writes?: readonly ResultKey<unknown>[];
   /** For `config check`: what is wrong with the files that the options name, as sentences. Sets nothing up. */
   check?(options: Options, host: CheckHost): Answer<readonly string[]>;
+  /** What an operator may see and undo of that which an entry remembers, with or without a running gateway. */
+  readonly admin?: PluginAdmin;
   setup(options: Options, host: Host): Answer<PluginInstance>;
 }
 export type PluginInstance = Partial<Hooks> & {

@@ -4,10 +4,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type Logger, pino } from 'pino';
+import { readSecret } from '../../core/compose/secret.ts';
 import { type CidrSet, cidrSet } from '../../core/lib/cidr.ts';
 import { type Clock, systemClock } from '../../core/lib/clock.ts';
 import { createDns } from '../../core/net/dns.ts';
-import type { Dns, Host, Mailboxes } from '../../core/plugin/contract.ts';
+import type { Dns, Host, Mailboxes, Memory } from '../../core/plugin/contract.ts';
+import { StateError } from '../../core/state/state.ts';
 import { type DnsServer, startDnsServer, type Zone } from './dns-server.ts';
 
 export interface FakeAccounts {
@@ -23,6 +25,9 @@ export interface HostSetup {
   readonly dns?: Zone | Dns;
   readonly accounts?: FakeAccounts;
   readonly relayNetworks?: readonly string[];
+  /** Default: one that is forgotten with the host. */
+  readonly memory?: Memory;
+  readonly env?: Readonly<Record<string, string>>;
   readonly clock?: Clock;
   readonly log?: Logger;
   /** Folder that `resolvePath` counts from; default: the data folder. */
@@ -31,9 +36,9 @@ export interface HostSetup {
 
 export interface TestHost extends Host {
   readonly dnsServer: DnsServer | undefined;
-  /** Accounts cannot answer, or answer again. */
+  /** Accounts and memory cannot answer, or answer again. */
   setUnavailable(why: string | undefined): void;
-  /** How often a backend (DNS, accounts) failed so far. */
+  /** How often a backend (DNS, accounts, memory) failed so far. */
   readonly failures: () => number;
   readonly submitted: Parameters<Host['submit']>[0][];
   close(): Promise<void>;
@@ -85,6 +90,49 @@ function fakeMailboxes(accounts: FakeAccounts, down: () => string | undefined, o
   };
 }
 
+function forgetfulMemory(clock: Clock): Memory {
+  const values = new Map<string, { readonly value: string; readonly expiresAt: number }>();
+  const living = (key: string) => {
+    const found = values.get(key);
+    return found && found.expiresAt > clock.now() ? found : undefined;
+  };
+  return {
+    get: async key => living(key)?.value,
+    async set(key, value, ttlMs) {
+      values.set(key, { value, expiresAt: clock.now() + ttlMs });
+    },
+    async delete(key) {
+      const there = living(key) !== undefined;
+      values.delete(key);
+      return there;
+    },
+    async list(prefix, limit) {
+      const keys = [...values.keys()].filter(key => key.startsWith(prefix)).sort();
+      const found = keys.flatMap(key => {
+        const entry = living(key);
+        return entry === undefined ? [] : [{ key, ...entry }];
+      });
+      return found.slice(0, limit);
+    },
+  };
+}
+
+/** The memory, which can be told to fail. */
+function fallibleMemory(memory: Memory, down: () => string | undefined, onFailure: () => void): Memory {
+  const ask = async <T>(run: () => Promise<T>): Promise<T> => {
+    const why = down();
+    if (why === undefined) return run();
+    onFailure();
+    throw new StateError('unavailable', why);
+  };
+  return {
+    get: key => ask(() => memory.get(key)),
+    set: (key, value, ttlMs) => ask(() => memory.set(key, value, ttlMs)),
+    delete: key => ask(() => memory.delete(key)),
+    list: (prefix, limit) => ask(() => memory.list(prefix, limit)),
+  };
+}
+
 export async function testHost(setup: HostSetup = {}): Promise<TestHost> {
   const clock = setup.clock ?? systemClock;
   const folder = await mkdtemp(path.join(tmpdir(), 'postern-plugin-'));
@@ -105,9 +153,15 @@ export async function testHost(setup: HostSetup = {}): Promise<TestHost> {
     mailboxes: fakeMailboxes(setup.accounts ?? {}, () => down, onFailure),
     // Rules need a whole gateway: test/core/gateway/sieve.test.ts.
     rules: { open: async () => ({ deliver: async () => ({ kind: 'continue' }) }) },
+    memory: fallibleMemory(setup.memory ?? forgetfulMemory(clock), () => down, onFailure),
     isRelayClient: address => relay.has(address),
     dataDir: folder,
     resolvePath: name => path.resolve(setup.configFolder ?? folder, name),
+    readSecret(secret) {
+      const read = readSecret(secret, setup.configFolder ?? folder, setup.env ?? {});
+      if (read instanceof Error) throw read;
+      return read;
+    },
     async submit(mail) {
       submitted.push(mail);
       return `q${submitted.length}`;
