@@ -81,7 +81,11 @@ t.test('a store that fails says so', async t => {
     () => one.delete('k'),
     () => one.list('', 1),
   ];
-  for (const call of calls) await t.rejects(call().then(() => {}), { name: 'StateError', code: 'closed' });
+  for (const call of calls)
+    await t.rejects(
+      call().then(() => {}),
+      { name: 'StateError', code: 'closed' },
+    );
 });
 
 t.test('what rules remembered under a release before is still remembered', async t => {
