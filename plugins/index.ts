@@ -19,6 +19,7 @@ import { rspamd } from './rspamd/index.ts';
 import { score } from './score/index.ts';
 import { sieve } from './sieve/index.ts';
 import { spamassassin } from './spamassassin/index.ts';
+import { srs } from './srs/index.ts';
 
 export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   aliases,
@@ -39,4 +40,5 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   score,
   sieve,
   spamassassin,
+  srs,
 };

@@ -6,6 +6,8 @@ export type ReversePath = Address | null;
 
 export interface Recipient {
   readonly address: Address;
+  /** Goes out to this recipient in place of the message's sender (forwarding); reports still go to the latter. */
+  readonly sender?: Address;
   /** NOTIFY of RFC 3461 §4.1; absent when the client gave none. */
   readonly notify?: readonly ('never' | 'success' | 'failure' | 'delay')[];
   /** ORCPT of RFC 3461 §4.2, decoded from xtext: address type and address. */

@@ -41,12 +41,21 @@ function addRecipient(draft: Draft, named: readonly Recipient[], text: string, o
 /** Through aliases of aliases back to the recipient that the client named. */
 const root = (draft: Draft, text: string): string => draft.originals.get(text) ?? text;
 
-type EnvelopeEdit = Extract<Edit, { readonly kind: 'set-sender' | 'add-recipient' | 'remove-recipient' }>;
+type EnvelopeEdit = Extract<
+  Edit,
+  { readonly kind: 'set-sender' | 'set-recipient-sender' | 'add-recipient' | 'remove-recipient' }
+>;
 
 function editEnvelope(draft: Draft, named: readonly Recipient[], edit: EnvelopeEdit): Draft {
   switch (edit.kind) {
     case 'set-sender':
       return { ...draft, sender: edit.address === null ? null : mailbox(edit.address) };
+    case 'set-recipient-sender': {
+      const [meant, sender] = [mailbox(edit.recipient, true), mailbox(edit.address)];
+      const changed = (recipient: Recipient): Recipient =>
+        same(recipient.address, meant) ? { ...recipient, sender } : recipient;
+      return { ...draft, recipients: draft.recipients.map(changed) };
+    }
     case 'add-recipient':
       return addRecipient(draft, named, edit.address, edit.original);
     case 'remove-recipient': {
@@ -72,6 +81,7 @@ export function applyEdits(before: Draft, edits: readonly Edit[], plugin: string
   for (const edit of edits)
     switch (edit.kind) {
       case 'set-sender':
+      case 'set-recipient-sender':
       case 'add-recipient':
       case 'remove-recipient':
         draft = editEnvelope(draft, before.recipients, edit);

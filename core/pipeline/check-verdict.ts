@@ -58,6 +58,9 @@ function editFault(edit: unknown): string | undefined {
     case 'add-recipient':
     case 'remove-recipient':
       return typeof address === 'string' && address !== '' ? undefined : `${fault}: address ${quoted(address)}`;
+    case 'set-recipient-sender':
+      if (typeof edit['recipient'] !== 'string') return `${fault}: recipient ${quoted(edit['recipient'])}`;
+      return typeof address === 'string' && address !== '' ? undefined : `${fault}: address ${quoted(address)}`;
     case 'set-sender':
       return address === null || typeof address === 'string' ? undefined : `${fault}: address ${quoted(address)}`;
     default:

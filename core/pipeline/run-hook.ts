@@ -59,6 +59,8 @@ function describeEdit(edit: Edit): string {
       return `${edit.kind} ${edit.body.length} bytes`;
     case 'quarantine-original':
       return `${edit.kind}: ${edit.why}`;
+    case 'set-recipient-sender':
+      return `${edit.kind} ${edit.address} for ${edit.recipient}`;
     case 'add-recipient':
     case 'remove-recipient':
     case 'set-sender':

@@ -42,6 +42,8 @@ export type Edit =
   | { readonly kind: 'remove-recipient'; readonly address: string }
   /** Envelope sender; `null` is the null sender. */
   | { readonly kind: 'set-sender'; readonly address: string | null }
+  /** Envelope sender for this recipient alone (forwarding); reports still go to the message's own. */
+  | { readonly kind: 'set-recipient-sender'; readonly recipient: string; readonly address: string }
   /**
    * The message as it stood before this answer's edits is kept in the quarantine, once the edited one is settled; that
    * one goes on. Where several plugins ask, the first one's is kept. `why` is for the trace and the quarantine's list.

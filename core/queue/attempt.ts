@@ -9,8 +9,31 @@ const fault = (why: string): DeliveryOutcome => ({
   why,
 });
 
-/** One outcome per recipient, in order. Never rejects. */
+/** One outcome per recipient, in order. Never rejects. Recipients that have a sender of their own go out apart. */
 export async function attempt(
+  transport: Transport,
+  job: DeliveryJob,
+  recipients: readonly Recipient[],
+  signal: AbortSignal,
+): Promise<readonly DeliveryOutcome[]> {
+  if (recipients.every(recipient => recipient.sender === undefined))
+    return attemptTogether(transport, job, recipients, signal);
+  const groups = new Map<string | undefined, Recipient[]>();
+  for (const recipient of recipients) {
+    const group = groups.get(recipient.sender?.text);
+    if (group) group.push(recipient);
+    else groups.set(recipient.sender?.text, [recipient]);
+  }
+  const outcomes = new Map<Recipient, DeliveryOutcome | undefined>();
+  for (const group of groups.values()) {
+    const own = { ...job, sender: group[0]?.sender ?? job.sender };
+    const answers = await attemptTogether(transport, own, group, signal);
+    for (const [index, recipient] of group.entries()) outcomes.set(recipient, answers[index]);
+  }
+  return recipients.map(recipient => outcomes.get(recipient) ?? fault('No outcome'));
+}
+
+async function attemptTogether(
   transport: Transport,
   job: DeliveryJob,
   recipients: readonly Recipient[],

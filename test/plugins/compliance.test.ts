@@ -15,6 +15,7 @@ import { compliance, type Sample } from './compliance.ts';
 
 const pem = (kind: 'rsa' | 'ed25519') => makeKey(kind).privateKey.export({ type: 'pkcs8', format: 'pem' });
 const keyFolder = t.testdir({
+  'srs.secret': 'a secret\n',
   dkim: { 'example.org.2026a.pem': pem('rsa'), 'example.org.2026e.pem': pem('ed25519') },
 });
 
@@ -70,6 +71,10 @@ const samples: Readonly<Record<string, Sample>> = {
   milter: { engine: 'absent' },
   rspamd: { engine: 'absent' },
   spamassassin: { engine: 'absent' },
+  srs: {
+    options: { domain: 'example.org', secrets: [{ file: 'srs.secret' }] },
+    setup: { configFolder: keyFolder, accounts: { local: ['example.org'], users: { 'bob@example.org': 'right' } } },
+  },
 };
 
 function optionsTable(tested: Plugin<unknown>): string {

@@ -1,26 +1,12 @@
 // The whole gateway in front of a next hop: cut-through, its 5xx to the real client, queue while it is down, and a report
 // into the sender's mailbox.
-import { readdirSync, readFileSync } from 'node:fs';
-import path from 'node:path';
 import t from 'tap';
 import { startTestGateway } from '../../harness/gateway.ts';
+import { deliveredFiles, until } from '../../harness/gateway-files.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 import { type Peer, startPeer } from '../relay/peers.ts';
 
 const listeners = '\n  - { name: smtp, role: smtp, port: 0, tls: none }\n  - { name: lmtp, role: lmtp, port: 0 }';
-
-/** Files of all mailboxes below the folder. */
-const delivered = (folder: string): readonly string[] =>
-  readdirSync(path.join(folder, 'data', 'mail'), { recursive: true, encoding: 'utf8' })
-    .filter(name => /\/(new|cur)\/[^/]+$/.test(name))
-    .map(name => readFileSync(path.join(folder, 'data', 'mail', name), 'utf8'));
-
-async function until(done: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  for (const end = Date.now() + 20_000; !(await done()); ) {
-    if (Date.now() > end) throw new Error(`Waited in vain: ${what}`);
-    await new Promise(resolve => setTimeout(resolve, 20));
-  }
-}
 
 t.test('in front of another mail server', async t => {
   let up = true;
@@ -62,8 +48,8 @@ queue: { firstRetry: 1s }
   t.notMatch(refused, /corp|CORP|exch/, 'no inner host, no path');
 
   t.match(await send('three', 'nobody@inner.test', 'ann@example.org', 'bob@inner.test'), /^250/);
-  await until(() => delivered(folder).length === 2, 'the message and the report');
-  const report = delivered(folder).find(text => text.includes('delivery-status')) ?? '';
+  await until(() => deliveredFiles(folder).length === 2, 'the message and the report');
+  const report = deliveredFiles(folder).find(text => text.includes('delivery-status')) ?? '';
   t.match(report, /Return-Path: <>/);
   t.match(report, /Final-Recipient: rfc822; nobody@inner\.test\r?\nAction: failed\r?\nStatus: 5\.1\.1/);
   t.notMatch(report, /corp|CORP|exch/);

@@ -348,6 +348,8 @@ t.test('message: edits chain, quarantine sticks, refusal wins, all edits or none
       { kind: 'set-sender', address: 'me@example.org' },
       { kind: 'add-recipient', address: '@' },
     ],
+    [{ kind: 'set-recipient-sender', recipient: 'bob@example.org', address: null }],
+    [{ kind: 'set-recipient-sender', recipient: '@', address: 'me@example.org' }],
     [{ kind: 'explode' }],
   ];
   for (const edits of impossible)
