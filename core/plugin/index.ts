@@ -39,6 +39,7 @@ export { bufferRope, type Rope, ropeChunks, sliceRope } from '../mail/rope.ts';
 export { createSrs, defaultSrs, looksLikeSrs, type Srs, type SrsReversal, type SrsSettings } from '../mail/srs.ts';
 export * from './contract.ts';
 export * from './define.ts';
+export * from './dns-list.ts';
 export * from './engine-hosts.ts';
 export * from './results.ts';
 export * from './spam-policy.ts';

@@ -2,21 +2,23 @@
 // list, or the whole DNS, that does not answer never refuses anybody. Every list is tested at start and hourly, because
 // a list that died or that refuses our resolver looks like one that lists everything or nothing.
 import {
+  askLists,
   type Connected,
   cidrSet,
+  createDnsList,
   definePlugin,
   type Gate,
   type Greeted,
   type Host,
   type InMail,
+  keepTesting,
   type MessageAnswer,
   pass,
   type Recipient,
   type Reply,
-  startDeadline,
 } from '../../core/plugin/index.ts';
-import { createList, type DnsList } from './list.ts';
 import { type DnsblOptions, options } from './options.ts';
+import { packageSaysListed } from './package-engine.ts';
 import { dnsblClient, dnsblTotal, type ListFindings } from './results.ts';
 
 /** Never on a public list; asking would only tell others about our network. */
@@ -24,7 +26,6 @@ const privateNetworks = [
   '0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.168.0.0/16', '::1/128', 'fc00::/7', 'fe80::/10',
 ]; // biome-ignore format: a list
 
-const hourMs = 3_600_000;
 const none: ListFindings = { hits: [], allowed: [], unavailable: [], score: 0 };
 
 function merge(a: ListFindings, b: ListFindings): ListFindings {
@@ -47,39 +48,36 @@ function refusal(found: ListFindings, settings: DnsblOptions): Gate {
   return settings.action === 'defer' ? { kind: 'defer', reply: later, why } : { kind: 'reject', reply: never, why };
 }
 
-function createScanner(settings: DnsblOptions, lists: readonly DnsList[], host: Host) {
+type ListOptions = DnsblOptions['lists'][number];
+
+function openList(options: ListOptions, settings: DnsblOptions, host: Host) {
+  const of = options.kind === 'domain' ? 'name' : 'address';
+  const hint =
+    settings.engine === 'dnsbl' && of === 'address'
+      ? (address: string, zone: string) => packageSaysListed(address, zone, host.dns.servers, settings.listTimeout)
+      : undefined;
+  const list = createDnsList({ options, of, host, ...(hint ? { hint } : {}) });
+  return { list, options, isAllowList: options.kind === 'allow' };
+}
+type Opened = ReturnType<typeof openList>;
+
+function createScanner(settings: DnsblOptions, lists: readonly Opened[], host: Host) {
   const exempt = cidrSet([...privateNetworks, ...settings.exempt]);
-  const byAddress = lists.filter(list => list.options.kind !== 'domain');
-  const byName = lists.filter(list => list.options.kind === 'domain');
+  const byAddress = lists.filter(({ options }) => options.kind !== 'domain');
+  const byName = lists.filter(({ options }) => options.kind === 'domain');
 
   const isExempt = (at: Greeted | Connected): boolean => {
     const { address } = at.session.remote;
     return exempt.has(address) || host.isRelayClient(address) || ('identity' in at && at.identity !== undefined);
   };
 
-  /** Each list has its own time, shorter than the hook's: one slow list shall not cost what the others say. */
-  async function ask(questions: readonly (readonly [DnsList, string])[], at: Connected): Promise<ListFindings> {
-    const deadline = startDeadline(host.clock, settings.listTimeout, at.signal);
-    try {
-      const answers = await Promise.all(questions.map(([list, subject]) => list.ask(subject, deadline.signal)));
-      const hits: ListFindings['hits'][number][] = [];
-      const allowed: string[] = [];
-      const unavailable: string[] = [];
-      for (const [index, answer] of answers.entries()) {
-        const list = questions[index]?.[0];
-        if (!list) continue;
-        if (answer.kind === 'unavailable') unavailable.push(`${list.zone}: ${answer.why}`);
-        else if (answer.kind === 'listed' && list.options.kind === 'allow') allowed.push(list.zone);
-        else if (answer.kind === 'listed') hits.push(answer.hit);
-      }
-      return merge({ ...none, hits, allowed, unavailable }, none);
-    } finally {
-      deadline.done();
-    }
+  async function ask(questions: readonly (readonly [Opened, string])[], at: Connected): Promise<ListFindings> {
+    const limit = { clock: host.clock, limitMs: settings.listTimeout, signal: at.signal };
+    return merge({ ...none, ...(await askLists(questions, limit)) }, none);
   }
 
-  function namesOf(list: DnsList, at: InMail): readonly string[] {
-    const names = list.options.of.map(which => {
+  function namesOf({ options }: Opened, at: InMail): readonly string[] {
+    const names = options.of.map(which => {
       if (which === 'sender') return at.envelope.sender?.domain;
       return which === 'helo' ? at.helo.toLowerCase() : at.session.remote.name;
     });
@@ -114,34 +112,19 @@ function report(at: Connected, found: ListFindings): void {
   });
 }
 
-/** Tests all lists now and then hourly, until the signal aborts. */
-function keepTesting(lists: readonly DnsList[], host: Host, closed: AbortSignal): void {
-  const tested = lists.filter(list => list.options.selfTest);
-  const run = (): void => {
-    const cancel = host.clock.after(hourMs, () => {
-      closed.removeEventListener('abort', cancel);
-      run();
-    });
-    closed.addEventListener('abort', cancel, { once: true });
-    void Promise.all(tested.map(list => list.test(closed))).catch(err =>
-      host.log.error({ err }, 'Self-test of DNS lists failed'),
-    );
-  };
-  if (tested.length > 0) run();
-}
-
 export const dnsbl = definePlugin({
   name: 'dnsbl',
   doc: 'Refuses or marks mail of clients and domains that DNS block lists name (RFC 5782).',
   options,
   writes: [dnsblClient, dnsblTotal],
   setup(settings, host) {
-    const lists = settings.lists.map(list => createList(list, settings, host));
+    const lists = settings.lists.map(options => openList(options, settings, host));
     // Without lists there is nothing to ask: no hook, no cost.
     if (lists.length === 0) return {};
     const scanner = createScanner(settings, lists, host);
     const closed = new AbortController();
-    keepTesting(lists, host, closed.signal);
+    const tested = lists.filter(({ options }) => options.selfTest).map(({ list }) => list);
+    keepTesting(tested, host, closed.signal);
     const refuses = settings.action === 'reject' || settings.action === 'defer';
     const decide = (found: ListFindings): Gate =>
       refuses && found.score >= settings.threshold ? refusal(found, settings) : pass;
@@ -183,7 +166,7 @@ export const dnsbl = definePlugin({
       connect(at) {
         if (scanner.byAddress.length === 0 || scanner.isExempt(at)) return pass;
         if (settings.when === 'connect') return connectNow(at);
-        for (const list of scanner.byAddress) list.prefetch(at.session.remote.address, closed.signal);
+        for (const { list } of scanner.byAddress) list.prefetch(at.session.remote.address, closed.signal);
         return pass;
       },
       rcpt(at, to) {
@@ -194,7 +177,7 @@ export const dnsbl = definePlugin({
       },
       message,
       async status() {
-        return Object.fromEntries(lists.map(list => [list.zone, list.health()]));
+        return Object.fromEntries(lists.map(({ list }) => [list.zone, list.health()]));
       },
       async close() {
         closed.abort();

@@ -1,23 +1,13 @@
-import { duration, z } from '../../core/plugin/index.ts';
+import { dnsListFields, duration, z } from '../../core/plugin/index.ts';
 
+const { zone, ...fields } = dnsListFields();
 const list = z.strictObject({
-  zone: z
-    .string()
-    .regex(/^[a-z0-9._-]+\.[a-z0-9-]+\.?$/i, 'Expected the domain name of a list, such as zen.spamhaus.org')
-    .transform(zone => zone.toLowerCase().replace(/\.$/, ''))
-    .describe('Domain name of the list.'),
+  zone,
   kind: z
     .enum(['ip', 'domain', 'allow'])
     .default('ip')
     .describe(
       '`ip` lists client addresses, `domain` lists domain names, `allow` lists client addresses that no other list of this entry may hurt.',
-    ),
-  weight: z.number().positive().default(1).describe('What a hit adds to the score.'),
-  codes: z
-    .record(z.string(), z.number().nonnegative())
-    .default({})
-    .describe(
-      'Return codes that count, and their weights: `127.0.0.2`, `127.0.0.4-127.0.0.7`, `127.0.0.0/24`, or `&4` for a bit of the last octet. Empty: every code counts with `weight`.',
     ),
   of: z
     .array(z.enum(['sender', 'helo', 'name']))
@@ -25,18 +15,7 @@ const list = z.strictObject({
     .describe(
       'For `domain` lists: which names to look up: the envelope sender’s domain, the HELO name, the reverse name.',
     ),
-  keyFile: z
-    .string()
-    .min(1)
-    .optional()
-    .meta({ kind: 'path' })
-    .describe('File with the key of a paid service (DQS), which is put before the zone and never shown.'),
-  selfTest: z
-    .boolean()
-    .default(true)
-    .describe(
-      'Check at start and hourly that the list works (RFC 5782 §5); a list that fails is not used until it works again.',
-    ),
+  ...fields,
 });
 
 export const options = z.strictObject({
@@ -75,5 +54,4 @@ export const options = z.strictObject({
     ),
 });
 
-export type ListOptions = z.infer<typeof list>;
 export type DnsblOptions = z.infer<typeof options>;

@@ -1,15 +1,4 @@
-import { sessionResult, transactionResult } from '../../core/plugin/index.ts';
-
-export interface ListHit {
-  /** Zone, without a key. */
-  readonly list: string;
-  readonly codes: readonly string[];
-  readonly weight: number;
-  /** What was looked up: an address or a domain name. */
-  readonly subject: string;
-  /** The list's own explanation. */
-  readonly text?: string;
-}
+import { type ListHit, sessionResult, transactionResult } from '../../core/plugin/index.ts';
 
 export interface ListFindings {
   readonly hits: readonly ListHit[];

@@ -1,8 +1,8 @@
 // What parsers of plugins meet: map files with anything in them, codes, messages of any bytes.
 
 import t from 'tap';
+import { classify, parseCodeRule } from '../../core/plugin/return-codes.ts';
 import { MapFileError, parseAliases, parseIncluded, parseVirtual } from '../../plugins/aliases/parse-map.ts';
-import { classify, parseCodeRule } from '../../plugins/dnsbl/return-codes.ts';
 import { plugins } from '../../plugins/index.ts';
 import { scanBytes } from '../../plugins/rfc822/facts.ts';
 import { fc } from '../harness/fuzz.ts';
