@@ -5,12 +5,12 @@ import {
   decodeWords,
   definePlugin,
   type Edit,
+  glob,
   type Host,
   pass,
   type WithMessage,
   z,
 } from '../../core/plugin/index.ts';
-import { glob } from './glob.ts';
 
 const name = z.string().regex(/^[\x21-\x39\x3b-\x7e]{1,70}$/, 'Expected the name of a header field, without a colon');
 const value = z

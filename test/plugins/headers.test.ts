@@ -1,5 +1,5 @@
 import t from 'tap';
-import { glob } from '../../plugins/headers/glob.ts';
+import { glob } from '../../core/lib/glob.ts';
 import { headers } from '../../plugins/headers/index.ts';
 import { type ClientFacts, plugin } from '../harness/plugin.ts';
 
