@@ -12,7 +12,7 @@ import { type DemoUser, ensureDemoUsers, type ListenerAddress } from './compose/
 import { createListeners } from './compose/listeners.ts';
 import { createLocalTransport } from './compose/local-transport.ts';
 import { createMailboxLookup } from './compose/mailbox-lookup.ts';
-import { createPluginHost } from './compose/plugin-host.ts';
+import { createPluginHosts } from './compose/plugin-host.ts';
 import { createRelayRoutes, ownAddress } from './compose/relay-routes.ts';
 import { createRouteLookup } from './compose/routes.ts';
 import { openSieveMemory } from './compose/sieve-memory.ts';
@@ -37,7 +37,7 @@ import { type CertificateInfo, ensureSelfSigned, openTls, type Tls } from './net
 import type { Chain } from './pipeline/chain.ts';
 import { ChainError, loadChain, validateChain } from './pipeline/load-chain.ts';
 import type { ChainEntry } from './pipeline/loaded-entry.ts';
-import { resolvePlugin } from './pipeline/resolve-plugin.ts';
+import { loadPlugin, locatePlugin } from './pipeline/resolve-plugin.ts';
 import type { CheckHost } from './plugin/contract.ts';
 import { createQueueAdmin, type QueueAdmin } from './queue/admin.ts';
 import { createDestinationHealth } from './queue/destination-health.ts';
@@ -108,7 +108,9 @@ async function chainEntries(
   const entries: ChainEntry[] = [];
   for (const { plugin: spec, ...entry } of read.entries) {
     try {
-      entries.push({ ...entry, plugin: await resolvePlugin(spec, { builtIn: pluginTable, folder: config.folder }) });
+      const located = await locatePlugin(spec, { builtIn: pluginTable, folder: config.folder });
+      const source = located.kind === 'built-in' ? located.spec : `${located.url} ${located.revision}`;
+      entries.push({ ...entry, source, plugin: await loadPlugin(located) });
     } catch (error) {
       const near = nearest(spec, Object.keys(pluginTable));
       problems.push(config.locate(entry.path, `${(error as Error).message}${near ? `, did you mean '${near}'?` : ''}`));
@@ -161,11 +163,20 @@ function postmasterOf(config: LoadedConfig): Address | undefined {
 const describeCertificate = (certificate: CertificateInfo): string =>
   `${certificate.names[0] ?? '?'}${certificate.selfSigned ? ' (self-signed)' : ''}, until ${new Date(certificate.notAfter).toISOString().slice(0, 10)}`;
 
+/** Of a configuration, what rules depend on; more than that does no harm. */
+function rulesRevision({
+  options: { chain: _chain, listeners: _listeners, log: _log, ...rest },
+}: LoadedConfig): string {
+  return JSON.stringify(rest);
+}
+
 /** What one configuration gives; replaced as a whole by a reload. */
 interface Generation {
   readonly config: LoadedConfig;
   readonly chain: Chain;
   readonly routes: RouteLookup;
+  /** Plugins that were kept answer from this configuration from now on. */
+  adopt(): void;
 }
 
 export async function startGateway(deps: GatewayDeps): Promise<Gateway> {
@@ -263,13 +274,14 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     }),
   );
 
-  const generate = async (config: LoadedConfig): Promise<Generation> => {
+  const pluginHosts = createPluginHosts();
+  const generate = async (config: LoadedConfig, previous?: Chain): Promise<Generation> => {
     const { entries, problems } = await chainEntries(config);
     if (problems.length > 0) throw new ConfigError(problems);
     const lookup = createMailboxLookup(users, config.options.domains, config.options.recipientDelimiter);
     const relayClients = cidrSet(config.options.relayNetworks);
     const relayRoutes = createRelayRoutes(config, relay, deps.env);
-    const hostFor = createPluginHost({
+    const hosts = pluginHosts.over({
       hostname,
       log,
       clock,
@@ -296,8 +308,9 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
         clock,
         log,
       }),
+      rulesRevision: rulesRevision(config),
     });
-    const chain = await loadChain(entries, { clock, log, hostFor }).catch((error: unknown) => {
+    const chain = await loadChain(entries, { clock, log, ...hosts }, previous).catch((error: unknown) => {
       if (!(error instanceof ChainError)) throw error;
       throw new ConfigError(
         error.problems.map(problem => config.locate(problem.path, problem.message)),
@@ -314,10 +327,12 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
         route: { ...answer.route, transport: withDeliverHook(answer.route.transport, () => chain) },
       };
     };
-    return { config, chain, routes: createRouteLookup({ domains: config.options.domains, local, relay: relayed }) };
+    const routes = createRouteLookup({ domains: config.options.domains, local, relay: relayed });
+    return { config, chain, routes, adopt: hosts.adopt };
   };
 
   let current = await generate(deps.config);
+  current.adopt();
   stack.add('chain', { close: () => current.chain.close() });
   const routes: RouteLookup = recipient => current.routes(recipient);
   const traceSink: TraceSink = {
@@ -404,9 +419,15 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     chain: current.chain.describe(),
     plugins: (await current.chain.status()).filter(plugin => Object.keys(plugin.values).length > 0),
   });
-  const reload = async (load: () => LoadedConfig): Promise<void> => {
-    const next = await generate(load());
+  let reloaded: Promise<void> = Promise.resolve();
+  const reload = (load: () => LoadedConfig): Promise<void> => {
+    const run = reloaded.then(() => loadNext(load));
+    reloaded = run.catch(() => undefined);
+    return run;
+  };
+  const loadNext = async (load: () => LoadedConfig): Promise<void> => {
     const previous = current;
+    const next = await generate(load(), previous.chain);
     try {
       await listeners.apply(next.config.options);
     } catch (error) {
@@ -414,7 +435,8 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       throw error;
     }
     current = next;
-    log.info({ event: 'reloaded', file: next.config.file }, 'configuration reloaded');
+    next.adopt();
+    log.info({ event: 'reloaded', file: next.config.file, pluginsKept: next.chain.kept }, 'configuration reloaded');
     previous.chain.close().catch((error: unknown) => log.error({ err: error }, 'Old chain did not close'));
   };
   const control = await startControlServer(controlSocketPath(folder), async (request: ControlRequest) => {

@@ -1,4 +1,5 @@
-// What each plugin is given: one `Host` per chain entry, over the parts of this gateway.
+// What each plugin is given: one `Host` per chain entry, over the parts of this gateway. A plugin that a reload keeps
+// keeps its host, which then answers from the new configuration.
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
@@ -7,6 +8,7 @@ import type { Clock } from '../lib/clock.ts';
 import { parseMailbox } from '../mail/address.ts';
 import type { Dns, Host, Mailboxes, Rules } from '../plugin/contract.ts';
 import type { MemoryStore } from '../state/memory.ts';
+import { fileStamp } from './file-stamp.ts';
 import type { MailboxLookup } from './mailbox-lookup.ts';
 import { readSecret } from './secret.ts';
 
@@ -24,22 +26,46 @@ export interface HostParts {
   readonly submit: Host['submit'];
   readonly rules: Rules;
   readonly memory: MemoryStore;
+  /** Equal where rules that are open would be opened the same way. */
+  readonly rulesRevision: string;
 }
 
 /** Whose memory it is; commands open the same one. */
 export const memoryOwner = (entryName: string): string => `plugin:${entryName}`;
 
-function mailboxesOf(parts: HostParts): Mailboxes {
+/** What one entry has been given. */
+interface Given {
+  /** Of the configuration that runs now, whichever the plugin was set up under. */
+  parts: HostParts;
+  readonly setUpUnder: HostParts;
+  /** Stamps of the files and values of the secrets that it asked for. */
+  readonly files: Map<string, string>;
+  readonly secrets: Map<Parameters<Host['readSecret']>[0], string>;
+  usedRules: boolean;
+}
+
+export interface PluginHosts {
+  /** Hosts for the entries of a configuration that is being loaded. */
+  over(parts: HostParts): {
+    hostFor(entryName: string): Host;
+    /** Files and secrets that the entry asked for are as they were, and its rules would be opened the same way. */
+    mayKeep(entryName: string): boolean;
+    /** The configuration runs: entries that were kept answer from it too. */
+    adopt(): void;
+  };
+}
+
+function mailboxesOf(given: Given): Mailboxes {
   return {
-    domainKind: parts.lookup.domainKind,
+    domainKind: domain => given.parts.lookup.domainKind(domain),
     async exists(address) {
       const parsed = parseMailbox(address);
       if (parsed.kind !== 'address') return { kind: 'none' };
-      const found = await parts.lookup.find(parsed.address);
+      const found = await given.parts.lookup.find(parsed.address);
       return found.kind === 'found' ? (found.value.disabled ? { kind: 'none' } : { kind: 'found' }) : found;
     },
     async authenticate(credentials, remoteAddress) {
-      const result = await parts.directory.authenticate(credentials.username, credentials.password, {
+      const result = await given.parts.directory.authenticate(credentials.username, credentials.password, {
         address: remoteAddress,
         service: 'smtp',
       });
@@ -48,28 +74,65 @@ function mailboxesOf(parts: HostParts): Mailboxes {
   };
 }
 
-export function createPluginHost(parts: HostParts): (entryName: string) => Host {
-  const mailboxes = mailboxesOf(parts);
-  return entryName => {
-    const dataDir = path.join(parts.dataFolder, 'plugins', entryName.replace(/[^\w.-]/g, '_'));
-    mkdirSync(dataDir, { recursive: true });
-    return {
-      hostname: parts.hostname,
-      log: parts.log.child({ plugin: entryName }),
-      clock: parts.clock,
-      dns: parts.dns,
-      mailboxes,
-      rules: parts.rules,
-      memory: parts.memory.of(memoryOwner(entryName)),
-      isRelayClient: parts.isRelayClient,
-      dataDir,
-      resolvePath: name => path.resolve(parts.configFolder, name),
-      readSecret(secret) {
-        const read = readSecret(secret, parts.configFolder, parts.env);
-        if (read instanceof Error) throw read;
-        return read;
+function hostOver(given: Given, entryName: string): Host {
+  const { parts } = given;
+  const dataDir = path.join(parts.dataFolder, 'plugins', entryName.replace(/[^\w.-]/g, '_'));
+  mkdirSync(dataDir, { recursive: true });
+  return {
+    hostname: parts.hostname,
+    log: parts.log.child({ plugin: entryName }),
+    clock: parts.clock,
+    dns: parts.dns,
+    mailboxes: mailboxesOf(given),
+    rules: {
+      open(options) {
+        given.usedRules = true;
+        return given.parts.rules.open(options);
       },
-      submit: parts.submit,
-    };
+    },
+    memory: parts.memory.of(memoryOwner(entryName)),
+    isRelayClient: address => given.parts.isRelayClient(address),
+    dataDir,
+    resolvePath(name) {
+      const file = path.resolve(given.parts.configFolder, name);
+      if (!given.files.has(file)) given.files.set(file, fileStamp(file));
+      return file;
+    },
+    readSecret(secret) {
+      const read = readSecret(secret, given.parts.configFolder, given.parts.env);
+      if (read instanceof Error) throw read;
+      given.secrets.set(secret, read);
+      return read;
+    },
+    submit: mail => given.parts.submit(mail),
+  };
+}
+
+export function createPluginHosts(): PluginHosts {
+  let running: ReadonlyMap<string, Given> = new Map();
+  return {
+    over(parts) {
+      const fresh = new Map<string, Given>();
+      return {
+        hostFor(entryName) {
+          const given: Given = { parts, setUpUnder: parts, files: new Map(), secrets: new Map(), usedRules: false };
+          fresh.set(entryName, given);
+          return hostOver(given, entryName);
+        },
+        mayKeep(entryName) {
+          const given = running.get(entryName);
+          if (!given) return false;
+          if (given.usedRules && given.setUpUnder.rulesRevision !== parts.rulesRevision) return false;
+          const secretsStand = [...given.secrets].every(
+            ([secret, value]) => readSecret(secret, parts.configFolder, parts.env) === value,
+          );
+          return secretsStand && [...given.files].every(([file, stamp]) => fileStamp(file) === stamp);
+        },
+        adopt() {
+          for (const given of running.values()) given.parts = parts;
+          running = new Map([...running, ...fresh]);
+        },
+      };
+    },
   };
 }

@@ -66,6 +66,8 @@ export interface Chain {
   /** Whether any entry has a `deliver` hook; where none has, `deliver` need not be called. */
   readonly delivers: boolean;
   openSession(session: Session): ChainSession;
+  /** Entries that were taken over from the chain before, as they are. */
+  readonly kept: readonly string[];
   /** Plugins per hook in order, for `config show` and `status`. */
   describe(): readonly { readonly hook: string; readonly plugins: readonly string[] }[];
   status(): Promise<readonly { readonly name: string; readonly values: Readonly<Record<string, unknown>> }[]>;

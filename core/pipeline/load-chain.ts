@@ -1,12 +1,15 @@
 // Builds the chain from its entries: options by each plugin's schema, annotations written before they are read, setup in
 // order. Whatever fails, everything that was set up is closed again, so a reload that fails leaves nothing behind.
 // `close` waits for the last session, then closes in reverse order: a plugin may rely on those before it.
+// An entry that is as it was is kept by the chain that replaces its own: connections, caches and counters live on, and it
+// is closed by the last chain that holds it.
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { describeIssues, knownKeys } from '../config/load.ts';
 import { z } from '../config/schema.ts';
 import type { Clock } from '../lib/clock.ts';
 import { raceSignal, startDeadline } from '../lib/deadline.ts';
-import type { HookName, Host, Session } from '../plugin/contract.ts';
+import type { HookName, Host, PluginInstance, Session } from '../plugin/contract.ts';
 import type { Chain, ChainSession } from './chain.ts';
 import { type HookLists, LiveSession } from './chain-session.ts';
 import { deliverHook } from './deliver-hook.ts';
@@ -36,6 +39,8 @@ export interface ChainDeps {
   readonly log: Logger;
   /** The host of one entry: its own logger and data folder, made before this returns. */
   hostFor(entryName: string): Host | Promise<Host>;
+  /** Whether what the entry was given by its host is still as it was: files that it read; default: yes. */
+  mayKeep?(entryName: string): boolean | Promise<boolean>;
   /** Longest `setup` of one plugin, and longest `close`; default 60 s and 10 s. */
   readonly setupMs?: number;
   readonly closeMs?: number;
@@ -73,50 +78,76 @@ export function validateChain(entries: readonly ChainEntry[]): {
   return { options, problems };
 }
 
-/** @throws ChainError where entries do not validate or a plugin's `setup` fails. */
-export async function loadChain(entries: readonly ChainEntry[], deps: ChainDeps): Promise<Chain> {
+/** A plugin that is set up, and how many chains hold it. */
+interface Held {
+  readonly entry: ChainEntry;
+  readonly instance: PluginInstance;
+  holders: number;
+}
+
+/**
+ * `previous`: the chain that this one replaces, whose entries are kept where nothing changed.
+ * @throws ChainError where entries do not validate or a plugin's `setup` fails.
+ */
+export async function loadChain(entries: readonly ChainEntry[], deps: ChainDeps, previous?: Chain): Promise<Chain> {
   const { options, problems } = validateChain(entries);
   if (problems.length > 0) throw new ChainError(problems);
-  const loaded: LoadedEntry[] = [];
+  const held: Held[] = [];
+  const kept: string[] = [];
   for (const [index, entry] of entries.entries()) {
     try {
-      loaded.push(await setUp(entry, options[index], deps));
+      const old = previous instanceof LoadedChain ? await keepable(previous.held, entry, deps) : undefined;
+      if (old) kept.push(entry.name);
+      const one = old ?? { entry, instance: await setUp(entry, options[index], deps), holders: 0 };
+      one.holders++;
+      held.push(one);
     } catch (cause) {
-      await closeAll(loaded, deps);
+      await closeAll(held, deps);
       const message = `Setup failed: ${cause instanceof Error ? cause.message : String(cause)}`;
       throw new ChainError([{ entry: entry.name, path: entry.path ?? [], message }], cause);
     }
   }
-  return new LoadedChain(loaded, deps);
+  return new LoadedChain(entries, held, kept, deps);
 }
 
-async function setUp(entry: ChainEntry, options: unknown, deps: ChainDeps): Promise<LoadedEntry> {
+async function keepable(held: readonly Held[], entry: ChainEntry, deps: ChainDeps): Promise<Held | undefined> {
+  const old = held.find(candidate => candidate.entry.name === entry.name);
+  if (!old || entry.source === undefined || old.entry.source !== entry.source) return undefined;
+  if (!isDeepStrictEqual(old.entry.options, entry.options)) return undefined;
+  if (deps.mayKeep && !(await deps.mayKeep(entry.name))) return undefined;
+  return old.holders > 0 ? old : undefined;
+}
+
+async function setUp(entry: ChainEntry, options: unknown, deps: ChainDeps): Promise<PluginInstance> {
   const host = await deps.hostFor(entry.name);
   const deadline = startDeadline(deps.clock, deps.setupMs ?? 60_000);
   try {
-    const instance = await raceSignal(Promise.resolve(entry.plugin.setup(options, host)), deadline.signal);
-    return {
-      name: entry.name,
-      instance,
-      timeoutMs: entry.timeoutMs,
-      onError: entry.onError,
-      observe: entry.mode === 'observe',
-      writes: new Set(entry.plugin.writes?.map(key => key.name)),
-    };
+    return await raceSignal(Promise.resolve(entry.plugin.setup(options, host)), deadline.signal);
   } finally {
     deadline.done();
   }
 }
 
-/** In reverse order; one that fails or hangs does not keep the others open. */
-async function closeAll(entries: readonly LoadedEntry[], deps: ChainDeps): Promise<void> {
-  for (const { name, instance } of [...entries].reverse()) {
-    if (!instance.close) continue;
+const loadedEntry = (entry: ChainEntry, { instance }: Held): LoadedEntry => ({
+  name: entry.name,
+  instance,
+  timeoutMs: entry.timeoutMs,
+  onError: entry.onError,
+  observe: entry.mode === 'observe',
+  writes: new Set(entry.plugin.writes?.map(key => key.name)),
+});
+
+/** In reverse order, those that no other chain holds; one that fails or hangs does not keep the others open. */
+async function closeAll(held: readonly Held[], deps: ChainDeps): Promise<void> {
+  for (const one of [...held].reverse()) {
+    const { entry, instance } = one;
+    one.holders--;
+    if (one.holders > 0 || !instance.close) continue;
     const deadline = startDeadline(deps.clock, deps.closeMs ?? 10_000);
     try {
       await raceSignal(Promise.resolve(instance.close()), deadline.signal);
     } catch (err) {
-      deps.log.error({ err, plugin: name }, 'Plugin did not close');
+      deps.log.error({ err, plugin: entry.name }, 'Plugin did not close');
     } finally {
       deadline.done();
     }
@@ -124,7 +155,8 @@ async function closeAll(entries: readonly LoadedEntry[], deps: ChainDeps): Promi
 }
 
 class LoadedChain implements Chain {
-  readonly #entries: readonly LoadedEntry[];
+  readonly held: readonly Held[];
+  readonly kept: readonly string[];
   readonly #hooks: HookLists;
   readonly #deps: ChainDeps;
   readonly #idle: Promise<void>;
@@ -132,9 +164,12 @@ class LoadedChain implements Chain {
   #sessions = 0;
   #closing: Promise<void> | undefined;
 
-  constructor(entries: readonly LoadedEntry[], deps: ChainDeps) {
-    this.#entries = entries;
+  constructor(given: readonly ChainEntry[], held: readonly Held[], kept: readonly string[], deps: ChainDeps) {
+    this.held = held;
+    this.kept = kept;
     this.#deps = deps;
+    // Terms may have changed around an instance that is kept.
+    const entries = given.map((entry, index) => loadedEntry(entry, held[index] as Held));
     // Delivering has effects, which a trial run must not have: an observing entry is not asked.
     const having = (hook: HookName) =>
       entries.filter(entry => entry.instance[hook] !== undefined && !(hook === 'deliver' && entry.observe));
@@ -169,7 +204,7 @@ class LoadedChain implements Chain {
 
   async status(): ReturnType<Chain['status']> {
     return Promise.all(
-      this.#entries.map(async ({ name, instance }) => {
+      this.held.map(async ({ entry: { name }, instance }) => {
         if (!instance.status) return { name, values: {} };
         const deadline = startDeadline(this.#deps.clock, statusMs);
         try {
@@ -184,7 +219,7 @@ class LoadedChain implements Chain {
   }
 
   close(): Promise<void> {
-    const closing = this.#closing ?? this.#idle.then(() => closeAll(this.#entries, this.#deps));
+    const closing = this.#closing ?? this.#idle.then(() => closeAll(this.held, this.#deps));
     this.#closing = closing;
     if (this.#sessions === 0) this.#becomeIdle();
     return closing;

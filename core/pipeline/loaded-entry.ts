@@ -11,6 +11,11 @@ export interface ChainEntry {
   readonly timeoutMs: number;
   readonly onError: 'defer' | 'continue';
   readonly mode?: 'enforce' | 'observe';
+  /**
+   * Where the plugin comes from, in which revision, under which isolation. A reload keeps what is set up where this and
+   * the options are as they were; without it the entry is set up anew each time.
+   */
+  readonly source?: string;
   /** Where the entry's options stand in the configuration, for messages. */
   readonly path?: readonly (string | number)[];
 }

@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Plugin } from '../plugin/contract.ts';
+import { importFresh, moduleRevision } from './fresh-import.ts';
 
 export interface ResolveFrom {
   readonly builtIn: Readonly<Record<string, Plugin<unknown>>>;
@@ -12,16 +13,39 @@ export interface ResolveFrom {
   readonly folder: string;
 }
 
+/** Where a plugin is, nothing of it loaded yet unless it is built in. */
+export type LocatedPlugin =
+  | { readonly kind: 'built-in'; readonly spec: string; readonly plugin: Plugin<unknown> }
+  /** `revision` changes with the content of the module and of the files beside it that it imports. */
+  | { readonly kind: 'module'; readonly spec: string; readonly url: string; readonly revision: string };
+
 /** Path if it begins with `.`, `/` or a drive; otherwise a package name. */
 const isPath = (spec: string): boolean => spec.startsWith('.') || path.isAbsolute(spec);
 
 /** @throws Error with the reason, fit for a message about the entry in the configuration. */
-export async function resolvePlugin(spec: string, from: ResolveFrom): Promise<Plugin<unknown>> {
+export async function locatePlugin(spec: string, from: ResolveFrom): Promise<LocatedPlugin> {
   const known = Object.hasOwn(from.builtIn, spec) ? from.builtIn[spec] : undefined;
-  if (known) return known;
-  const url = isPath(spec) ? pathToFileURL(path.resolve(from.folder, spec)) : packageUrl(spec, from);
-  return pluginOf(spec, await load(spec, url));
+  if (known) return { kind: 'built-in', spec, plugin: known };
+  const { href: url } = isPath(spec) ? pathToFileURL(path.resolve(from.folder, spec)) : packageUrl(spec, from);
+  return { kind: 'module', spec, url, revision: await moduleRevision(url) };
 }
+
+/** @throws Error with the reason, as `locatePlugin` does. */
+export async function loadPlugin(located: LocatedPlugin): Promise<Plugin<unknown>> {
+  if (located.kind === 'built-in') return located.plugin;
+  const { spec, url, revision } = located;
+  let module: Readonly<Record<string, unknown>>;
+  try {
+    module = await importFresh(url, revision);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`Could not load plugin '${spec}': ${reason}`, { cause });
+  }
+  return pluginOf(spec, module);
+}
+
+export const resolvePlugin = async (spec: string, from: ResolveFrom): Promise<Plugin<unknown>> =>
+  loadPlugin(await locatePlugin(spec, from));
 
 /** From the configuration's folder upwards, then from this program's own packages. */
 function packageUrl(spec: string, from: ResolveFrom): URL {
@@ -38,16 +62,8 @@ function packageUrl(spec: string, from: ResolveFrom): URL {
   }
 }
 
-async function load(spec: string, url: URL): Promise<Readonly<Record<string, unknown>>> {
-  try {
-    return (await import(url.href)) as Record<string, unknown>;
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(`Could not load plugin '${spec}': ${reason}`, { cause });
-  }
-}
-
-function pluginOf(spec: string, module: Readonly<Record<string, unknown>>): Plugin<unknown> {
+/** The plugin that a module exports. */
+export function pluginOf(spec: string, module: Readonly<Record<string, unknown>>): Plugin<unknown> {
   const named = module['plugin'] ?? module['default'];
   if (isPlugin(named)) return named;
   const found = Object.values(module).filter(isPlugin);

@@ -71,6 +71,7 @@ export class FixtureChain implements Chain {
   messageGate: Promise<void> | undefined;
   readonly messages: { readonly envelope: Envelope; readonly bytes: Buffer }[] = [];
   readonly delivers = false;
+  readonly kept = [];
   deliver: Chain['deliver'] = async () => ({ outcome: { kind: 'route' }, steps: [] });
   describe = (): [] => [];
   status = async (): Promise<[]> => [];
