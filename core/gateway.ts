@@ -13,7 +13,14 @@ import { createListeners } from './compose/listeners.ts';
 import { createLocalTransport } from './compose/local-transport.ts';
 import { createMailboxLookup } from './compose/mailbox-lookup.ts';
 import { createPluginHosts } from './compose/plugin-host.ts';
-import { createRelayRoutes, ownAddress } from './compose/relay-routes.ts';
+import { answerRecipients } from './compose/recipient-control.ts';
+import {
+  checkRecipientOptions,
+  openRecipientSources,
+  type RecipientPlan,
+  type RecipientStatus,
+} from './compose/recipient-sources.ts';
+import { checkRoutes, createRelayRoutes, ownAddress, type RelayRoutes } from './compose/relay-routes.ts';
 import { createRouteLookup } from './compose/routes.ts';
 import { openSieveMemory } from './compose/sieve-memory.ts';
 import { checkRuleFile, createRules } from './compose/sieve-rules.ts';
@@ -78,6 +85,8 @@ export interface GatewayStatus {
   readonly queue: Awaited<ReturnType<QueueAdmin['counts']>>;
   readonly chain: ReturnType<Chain['describe']>;
   readonly plugins: Awaited<ReturnType<Chain['status']>>;
+  /** Where recipients of `relay` domains are known from. */
+  readonly recipients: RecipientStatus;
 }
 
 export interface Gateway {
@@ -138,7 +147,11 @@ export async function checkConfig(
       return (found ?? []).map(message => config.locate(at, message));
     }),
   );
-  return { problems: [...problems, ...invalid, ...inFiles.flat()], entries: entries.map(entry => entry.name) };
+  const elsewhere = [...checkRoutes(config), ...checkRecipientOptions(config)];
+  return {
+    problems: [...problems, ...invalid, ...inFiles.flat(), ...elsewhere],
+    entries: entries.map(entry => entry.name),
+  };
 }
 
 /** What the queue does with a message belongs to its trace as much as what happened before the reply. */
@@ -177,6 +190,8 @@ interface Generation {
   readonly routes: RouteLookup;
   /** Plugins that were kept answer from this configuration from now on. */
   adopt(): void;
+  readonly relayRoutes: RelayRoutes;
+  readonly recipients: RecipientPlan;
 }
 
 export async function startGateway(deps: GatewayDeps): Promise<Gateway> {
@@ -275,12 +290,18 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   );
 
   const pluginHosts = createPluginHosts();
+  const recipients = stack.add(
+    'recipients',
+    await openRecipientSources({ state, clock, log, env: deps.env, routes: () => current.relayRoutes }),
+  );
+
   const generate = async (config: LoadedConfig, previous?: Chain): Promise<Generation> => {
     const { entries, problems } = await chainEntries(config);
     if (problems.length > 0) throw new ConfigError(problems);
     const lookup = createMailboxLookup(users, config.options.domains, config.options.recipientDelimiter);
     const relayClients = cidrSet(config.options.relayNetworks);
     const relayRoutes = createRelayRoutes(config, relay, deps.env);
+    const plan = await recipients.plan(config);
     const hosts = pluginHosts.over({
       hostname,
       log,
@@ -288,6 +309,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       dns,
       directory: users,
       lookup,
+      recipients: plan,
       isRelayClient: address => relayClients.has(address),
       dataFolder: folder,
       configFolder: config.folder,
@@ -302,7 +324,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
         mail,
         lookup,
         submitter: { send: message => submitter.send(message) },
-        relayRoutes,
+        relayRoutes: relayRoutes.lookUp,
         recipientDelimiter: config.options.recipientDelimiter,
         defaultQuotaBytes: config.options.stores.quota,
         clock,
@@ -310,7 +332,8 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       }),
       rulesRevision: rulesRevision(config),
     });
-    const chain = await loadChain(entries, { clock, log, ...hosts }, previous).catch((error: unknown) => {
+    const chain = await loadChain(entries, { clock, log, ...hosts }, previous).catch(async (error: unknown) => {
+      await plan.discard();
       if (!(error instanceof ChainError)) throw error;
       throw new ConfigError(
         error.problems.map(problem => config.locate(problem.path, problem.message)),
@@ -320,7 +343,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     const local = withDeliverHook(createLocalTransport(mail, lookup, config.options.stores.quota), () => chain);
     // Mailboxes on a next hop have rules too; mail to the rest of the world has not.
     const relayed: RouteLookup = async recipient => {
-      const answer = await relayRoutes(recipient);
+      const answer = await relayRoutes.lookUp(recipient);
       if (answer.kind !== 'route' || lookup.domainKind(recipient.address.domain) !== 'relay') return answer;
       return {
         kind: 'route',
@@ -328,11 +351,12 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       };
     };
     const routes = createRouteLookup({ domains: config.options.domains, local, relay: relayed });
-    return { config, chain, routes, adopt: hosts.adopt };
+    return { config, chain, routes, relayRoutes, recipients: plan, adopt: hosts.adopt };
   };
 
   let current = await generate(deps.config);
   current.adopt();
+  await current.recipients.activate();
   stack.add('chain', { close: () => current.chain.close() });
   const routes: RouteLookup = recipient => current.routes(recipient);
   const traceSink: TraceSink = {
@@ -361,7 +385,8 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     policy,
     clock,
     log,
-    destinationConcurrency: options.queue.concurrency,
+    destinationConcurrency: destination => current.relayRoutes.connections(destination),
+    intervalMs: destination => current.relayRoutes.intervalMs(destination),
     onAttempt: attempt => appendAttempt(traces, attempt, clock.now()),
   });
   const settler = createSettler({
@@ -418,6 +443,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     queue: await queue.counts(),
     chain: current.chain.describe(),
     plugins: (await current.chain.status()).filter(plugin => Object.keys(plugin.values).length > 0),
+    recipients: await recipients.status(),
   });
   let reloaded: Promise<void> = Promise.resolve();
   const reload = (load: () => LoadedConfig): Promise<void> => {
@@ -432,10 +458,12 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       await listeners.apply(next.config.options);
     } catch (error) {
       await next.chain.close();
+      await next.recipients.discard();
       throw error;
     }
     current = next;
     next.adopt();
+    await next.recipients.activate();
     log.info({ event: 'reloaded', file: next.config.file, pluginsKept: next.chain.kept }, 'configuration reloaded');
     previous.chain.close().catch((error: unknown) => log.error({ err: error }, 'Old chain did not close'));
   };
@@ -443,6 +471,8 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     if (request.command === 'status') return status();
     if (request.command === 'reload') return reload(() => loadConfig(current.config.file, process.cwd()));
     if (request.command === 'stop') return onStop?.();
+    if (request.command === 'recipients')
+      return answerRecipients(recipients, () => current.recipients, request.argument);
     throw new Error(`Unknown command '${String(request.command)}'`);
   });
   stack.add('control socket', control);

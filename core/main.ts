@@ -138,6 +138,7 @@ const queueChanges = {
   release: 'let held mail go on',
   delete: 'remove; nobody is told',
   bounce: 'return to the senders',
+  reroute: 'by another next hop instead of the configured route',
 } as const;
 for (const [name, description] of Object.entries(queueChanges) as [keyof typeof queueChanges, string][]) {
   const command = queue
@@ -150,7 +151,39 @@ for (const [name, description] of Object.entries(queueChanges) as [keyof typeof 
     .description(description)
     .action(run(async () => (await queueCommands()).queueChange(name)));
   if (name === 'bounce') command.option('--note <text>', 'words for the report');
+  if (name === 'reroute') command.requiredOption('--via <host>', '`host:port`, `[host]:port` to skip MX records');
 }
+queue
+  .command('destinations')
+  .option('--limit <n>', 'most destinations', Number, 100)
+  .description('where queued mail goes, how much, and which destinations are in trouble or held')
+  .action(run(async () => (await queueCommands()).queueDestinations));
+for (const name of ['hold-destination', 'release-destination'] as const)
+  queue
+    .command(name)
+    .argument('<destination>', 'as `queue destinations` names it')
+    .description(name === 'hold-destination' ? 'nothing goes there until it is released' : 'mail goes there again')
+    .action(run(async () => (await queueCommands()).queueDestinationHold(name === 'hold-destination')));
+
+const recipients = program.command('recipients').description('who is known in domains whose mailboxes live elsewhere');
+const recipientsCommands = () => import('./cli/recipients-command.ts');
+recipients
+  .command('status')
+  .option('--samples <n>', 'show so many addresses of each directory', Number, 0)
+  .option('--domain <domain>', 'samples of this domain')
+  .description('directories, how many addresses they hold and when they were read; what callouts found out')
+  .action(run(async () => (await recipientsCommands()).recipientsStatus));
+recipients
+  .command('sync')
+  .argument('<directory>')
+  .option('--accept-shrink', 'even where most addresses would go')
+  .description('read a directory whole, now')
+  .action(run(async () => (await recipientsCommands()).recipientsSync));
+recipients
+  .command('check')
+  .argument('<address>')
+  .description('would this recipient be taken, and who says so')
+  .action(run(async () => (await recipientsCommands()).recipientsCheck));
 
 const user = program.command('user').description('mailbox users');
 user

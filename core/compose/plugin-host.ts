@@ -10,6 +10,7 @@ import type { Dns, Host, Mailboxes, Rules } from '../plugin/contract.ts';
 import type { MemoryStore } from '../state/memory.ts';
 import { fileStamp } from './file-stamp.ts';
 import type { MailboxLookup } from './mailbox-lookup.ts';
+import type { RecipientPlan } from './recipient-sources.ts';
 import { readSecret } from './secret.ts';
 
 export interface HostParts {
@@ -19,6 +20,7 @@ export interface HostParts {
   readonly dns: Dns;
   readonly directory: Directory;
   readonly lookup: MailboxLookup;
+  readonly recipients: Pick<RecipientPlan, 'verify'>;
   readonly isRelayClient: (address: string) => boolean;
   readonly dataFolder: string;
   readonly configFolder: string;
@@ -58,9 +60,11 @@ export interface PluginHosts {
 function mailboxesOf(given: Given): Mailboxes {
   return {
     domainKind: domain => given.parts.lookup.domainKind(domain),
-    async exists(address) {
-      const parsed = parseMailbox(address);
+    async exists(address, signal = new AbortController().signal) {
+      const parsed = parseMailbox(address, { smtputf8: true });
       if (parsed.kind !== 'address') return { kind: 'none' };
+      if (given.parts.lookup.domainKind(parsed.address.domain) === 'relay')
+        return (await given.parts.recipients.verify(parsed.address, signal)) ?? { kind: 'unchecked' };
       const found = await given.parts.lookup.find(parsed.address);
       return found.kind === 'found' ? (found.value.disabled ? { kind: 'none' } : { kind: 'found' }) : found;
     },

@@ -3,10 +3,13 @@
 import type { GatewayOptions, RouteOptions } from '../config/gateway-options.ts';
 import type { ConfigProblem, LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/load.ts';
-import type { RouteAnswer, RouteLookup } from '../queue/transport.ts';
+import type { Address } from '../mail/address.ts';
+import type { Reply } from '../mail/reply.ts';
+import type { RouteAnswer, RouteLookup, Transport } from '../queue/transport.ts';
 import { createRouteTable, destinationOf, parseNextHop, type RelayTarget, type RouteEntry } from '../relay/route.ts';
-import type { Relay } from '../relay/smtp-transport.ts';
+import type { Relay, RelayTransport } from '../relay/smtp-transport.ts';
 import type { TlsPolicy } from '../relay/tls-policy.ts';
+import { parseTransportMap } from '../relay/transport-map.ts';
 import { readSecret } from './secret.ts';
 
 function tlsPolicy(route: RouteOptions): TlsPolicy {
@@ -15,7 +18,10 @@ function tlsPolicy(route: RouteOptions): TlsPolicy {
     : { kind: route.tls };
 }
 
-function readEntries(config: LoadedConfig, env: Readonly<Record<string, string | undefined>>): readonly RouteEntry[] {
+function readEntries(
+  config: LoadedConfig,
+  env?: Readonly<Record<string, string | undefined>>,
+): { readonly entries: readonly RouteEntry[]; readonly problems: readonly ConfigProblem[] } {
   const problems: ConfigProblem[] = [];
   const entries = config.options.routes.map((route, index): RouteEntry => {
     const problem = (key: string, message: string): void =>
@@ -39,36 +45,102 @@ function readEntries(config: LoadedConfig, env: Readonly<Record<string, string |
       ...(route.username !== undefined && typeof secret === 'string'
         ? { credentials: { username: route.username, password: secret } }
         : {}),
-      direct: route.direct && hosts.length > 0,
+      ...(route.connections === undefined ? {} : { connections: route.connections }),
+      direct: route.direct && hosts.length > 0 && route.ratePerMinute === undefined,
     };
     return { pattern: route.domain, target };
   });
-  if (problems.length > 0) throw new ConfigError(problems);
-  return entries;
+  for (const [index, file] of config.options.routeMaps.entries()) {
+    const problem = (message: string): void => void problems.push(config.locate(['routeMaps', index], message));
+    try {
+      const text = readFileSync(path.resolve(config.folder, file), 'utf8');
+      const map = parseTransportMap(text, { tls: { kind: 'opportunistic' }, direct: true });
+      for (const { line, message } of map.problems) problem(`${file}:${line}: ${message}`);
+      for (const { pattern, target } of map.entries) {
+        if (target.kind === 'local') problem(`${file}: '${pattern}' is local: name it in \`domains\` instead`);
+        // As in Postfix, what is found by MX waits for no client.
+        const direct = target.kind === 'relay' && target.hosts.length > 0 && !target.hosts.some(hop => hop.mx);
+        entries.push({ pattern, target: target.kind === 'relay' ? { ...target, direct } : target });
+      }
+    } catch (error) {
+      problem(`Cannot read the map: ${(error as Error).message}`);
+    }
+  }
+  return { entries, problems };
 }
 
+/** What can be said of the routes without starting anything. */
+export const checkRoutes = (config: LoadedConfig): readonly ConfigProblem[] => readEntries(config).problems;
+
 const byMx: RelayTarget = { kind: 'relay', protocol: 'smtp', hosts: [], tls: { kind: 'opportunistic' }, direct: false };
+
+/** As Postfix's discard(8). */
+const discard: Transport = {
+  name: 'discard',
+  deliver: async (_job, recipients) => recipients.map(() => ({ kind: 'delivered', detail: 'discarded by its route' })),
+};
+
+/** `error:5.1.2 text`, as Postfix's error(8). */
+function refusal(text: string): Reply<5> {
+  const [, enhanced = '5.1.2', words = ''] = /^(5\.\d{1,3}\.\d{1,3})?\s*(.*)$/s.exec(text) ?? [];
+  return { code: 550, enhanced: enhanced as Reply<5>['enhanced'], text: words || 'Recipient domain takes no mail' };
+}
+
+export interface RelayRoutes {
+  readonly lookUp: RouteLookup;
+  /** The next hop of an address, to be asked about it. Undefined where mail for it goes nowhere. */
+  backend(address: Address): { readonly destination: string; readonly transport: RelayTransport } | undefined;
+  /** Least time between two messages to a destination, ms. */
+  intervalMs(destination: string): number;
+  /** Most attempts at once at a destination. */
+  connections(destination: string): number;
+}
 
 /** @throws ConfigError where a route is not valid. */
 export function createRelayRoutes(
   config: LoadedConfig,
   relay: Relay,
   env: Readonly<Record<string, string | undefined>>,
-): RouteLookup {
-  const table = createRouteTable(readEntries(config, env), config.options.recipientDelimiter);
-  return async recipient => {
-    const { domain } = recipient.address;
-    const target = table.lookUp(recipient.address)?.target ?? byMx;
-    if (target.kind !== 'relay') return { kind: 'unavailable', why: `Route of '${domain}' is '${target.kind}'` };
-    const answer: RouteAnswer = {
-      kind: 'route',
-      route: {
-        transport: relay.transport(target, domain),
-        destination: destinationOf(target, domain),
-        direct: target.direct,
-      },
-    };
-    return answer;
+): RelayRoutes {
+  const { entries, problems } = readEntries(config, env);
+  if (problems.length > 0) throw new ConfigError(problems);
+  const table = createRouteTable(entries, config.options.recipientDelimiter);
+  const intervals = new Map<string, number>();
+  const connections = new Map<string, number>();
+  config.options.routes.forEach((route, index) => {
+    const target = entries[index]?.target;
+    if (target?.kind !== 'relay') return;
+    const destination = destinationOf(target, route.domain);
+    if (route.ratePerMinute !== undefined) intervals.set(destination, Math.ceil(60_000 / route.ratePerMinute));
+    if (route.connections !== undefined) connections.set(destination, route.connections);
+  });
+  return {
+    async lookUp({ address }) {
+      const { domain } = address;
+      const target = table.lookUp(address)?.target ?? byMx;
+      if (target.kind === 'error')
+        return { kind: 'none', reply: refusal(target.text), why: `Route of '${domain}' is an error` };
+      if (target.kind === 'local') return { kind: 'unavailable', why: `Route of '${domain}' is local` };
+      const answer: RouteAnswer = {
+        kind: 'route',
+        route:
+          target.kind === 'discard'
+            ? { transport: discard, destination: 'discard', direct: true }
+            : {
+                transport: relay.transport(target, domain),
+                destination: destinationOf(target, domain),
+                direct: target.direct,
+              },
+      };
+      return answer;
+    },
+    backend(address) {
+      const target = table.lookUp(address)?.target ?? byMx;
+      if (target.kind !== 'relay') return undefined;
+      return { destination: destinationOf(target, address.domain), transport: relay.transport(target, address.domain) };
+    },
+    intervalMs: destination => intervals.get(destination) ?? 0,
+    connections: destination => connections.get(destination) ?? config.options.queue.concurrency,
   };
 }
 

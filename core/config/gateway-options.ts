@@ -114,6 +114,79 @@ const listener = z.strictObject({
   limits: limits.prefault({}).describe('Limits of this listener.'),
 });
 
+const recipientsElsewhere = z.strictObject({
+  list: z
+    .array(z.string().min(1))
+    .default([])
+    .describe('Recipients: local parts or addresses; `@example.org` stands for all of a domain.'),
+  maps: z
+    .array(filePath())
+    .default([])
+    .describe('Files in the syntax of Postfix maps (`relay_recipient_maps`), read again when they change.'),
+  directory: z.string().optional().describe('Name of an entry of `directories` that knows the recipients.'),
+  callout: z
+    .strictObject({
+      positive: duration()
+        .prefault('7d')
+        .describe('An address that the next hop took is asked about again, in the background, after so long.'),
+      negative: duration().prefault('1h').describe('One that it refused is asked about again after so long.'),
+      stale: duration()
+        .prefault('31d')
+        .describe('While the next hop cannot be asked, what it took stays good for so long.'),
+      budget: duration()
+        .prefault('8s')
+        .describe('Longest wait of a client; the question goes on without it. Exchange delays each refusal by 5 s.'),
+      concurrency: z.number().int().positive().default(5).describe('Most questions at once.'),
+      acceptsAll: z
+        .enum(['accept', 'defer'])
+        .default('accept')
+        .describe('What to do where the next hop takes even made-up addresses, so that asking it tells nothing.'),
+    })
+    .optional()
+    .describe('Ask the next hop (RCPT from the null sender) about what no other source knows; `{}` for the defaults.'),
+  unavailable: z
+    .enum(['defer', 'accept'])
+    .default('defer')
+    .describe('Where no source can tell (directory never read, next hop down and address new): 451, or take it.'),
+});
+
+const directory = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9][\w.-]*$/)
+    .describe('Name for `domains[].recipients.directory` and for status and log.'),
+  urls: z
+    .array(z.string().regex(/^ldaps?:\/\/[^/\s]+\/?$/, 'Expected ldap://host[:port] or ldaps://host[:port]'))
+    .min(1)
+    .describe('Servers, in order of preference: `ldaps://dc1.corp.example`; Active Directory: the domain controllers.'),
+  startTls: z.boolean().default(false).describe('Encrypt `ldap://` connections by StartTLS.'),
+  caFile: filePath()
+    .optional()
+    .describe('PEM file of the authority that signed the certificates of the servers; default: those Node trusts.'),
+  bindDn: z
+    .string()
+    .optional()
+    .describe('Who asks: a DN, or `user@corp.example` for Active Directory; absent = anonymous. Needs only to read.'),
+  password: secret().optional().describe('Password of `bindDn`, by reference.'),
+  base: z.string().optional().describe('Where to search; default: what the server calls its default naming context.'),
+  filter: z
+    .string()
+    .regex(/^\(.*\)$/s, 'Expected a filter in parentheses (RFC 4515)')
+    .default('(proxyAddresses=*)')
+    .describe('Which objects are recipients; the default finds users, groups, contacts and public folders.'),
+  attributes: z
+    .array(z.string().regex(/^[A-Za-z][\w;-]*$/, 'Expected an attribute name'))
+    .min(1)
+    .default(['proxyAddresses'])
+    .describe('Attributes that hold addresses: `smtp:user@domain` or plain; for other directories `mail`, say.'),
+  interval: duration().prefault('5m').describe('How often changes are read (`uSNChanged`).'),
+  resync: duration()
+    .prefault('6h')
+    .describe('How often everything is read: finds deletions; without `uSNChanged` it is the only way to read.'),
+  timeout: duration().prefault('30s').describe('Longest wait for one answer of a server.'),
+  pageSize: z.number().int().min(1).max(1000).default(500).describe('Entries of one page (RFC 2696).'),
+});
+
 const domain = z.strictObject({
   name: domainName().describe('Domain name; a U-label is stored as A-label.'),
   kind: z
@@ -121,6 +194,11 @@ const domain = z.strictObject({
     .default('local')
     .describe(
       '`local`: mailboxes here, all local domains share their user names where an account has no domain; `virtual`: mailboxes and aliases of its own; `relay`: recipients live on a next hop.',
+    ),
+  recipients: recipientsElsewhere
+    .optional()
+    .describe(
+      'For `relay` domains: who the recipients are, so that unknown ones are refused here. The `recipients` plugin asks. Absent: the next hop alone decides.',
     ),
 });
 
@@ -151,6 +229,17 @@ const nextHop = z.strictObject({
     .enum(['none', 'xclient', 'xforward'])
     .default('none')
     .describe('Tell the next hop who the real client was; it must trust us.'),
+  connections: z
+    .number()
+    .int()
+    .positive()
+    .optional()
+    .describe('Most connections to one of these hosts; default: `queue.concurrency`.'),
+  ratePerMinute: z
+    .number()
+    .positive()
+    .optional()
+    .describe('Most messages a minute to this destination; all of them then go through the queue.'),
   direct: z
     .boolean()
     .default(true)
@@ -189,6 +278,10 @@ export const gatewayOptions = z.strictObject({
     .default(false)
     .describe('At the first start, make users alice and bob in the first local domain and print how to send and read.'),
   domains: z.array(domain).default([]).describe('Domains that this gateway accepts mail for.'),
+  directories: z
+    .array(directory)
+    .default([])
+    .describe('LDAP directories such as Active Directory, copied here so that a dead one changes no answer.'),
   relayNetworks: z
     .array(network())
     .default([])
@@ -236,6 +329,10 @@ export const gatewayOptions = z.strictObject({
     .array(nextHop)
     .default([])
     .describe('Where mail for domains that are not local goes; the most specific wins. Empty: by MX records.'),
+  routeMaps: z
+    .array(filePath())
+    .default([])
+    .describe('Files of Postfix transport(5) with more routes, read at start and reload; `routes` go before them.'),
   queue: z
     .strictObject({
       lifetime: duration().prefault('5d').describe('A message that cannot be delivered for so long is returned.'),
@@ -283,4 +380,5 @@ export const gatewayOptions = z.strictObject({
 export type GatewayOptions = z.infer<typeof gatewayOptions>;
 export type ListenerOptions = GatewayOptions['listeners'][number];
 export type DomainOptions = GatewayOptions['domains'][number];
+export type DirectoryOptions = GatewayOptions['directories'][number];
 export type RouteOptions = GatewayOptions['routes'][number];

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
-export type ControlCommand = 'status' | 'reload' | 'stop' | 'flush';
+export type ControlCommand = 'status' | 'reload' | 'stop' | 'flush' | 'recipients';
 
 export interface ControlRequest {
   readonly command: ControlCommand;

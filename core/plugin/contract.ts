@@ -148,11 +148,18 @@ export interface Dns {
 export interface Mailboxes {
   /** Domains that are final here (`local`), aliases only (`virtual`) or relayed to a next hop (`relay`). */
   domainKind(domain: string): 'local' | 'virtual' | 'relay' | 'foreign';
-  /** Is there a mailbox for mail to this address? A subaddress (`bob+lists`, RFC 5233) finds its user. */
+  /**
+   * Is there a mailbox for mail to this address, here or, for a `relay` domain, where its `recipients` say? A subaddress
+   * (`bob+lists`, RFC 5233) finds its user. `unchecked`: a `relay` domain that names no source.
+   */
   exists(
     address: string,
+    signal?: AbortSignal,
   ): Promise<
-    { readonly kind: 'found' } | { readonly kind: 'none' } | { readonly kind: 'unavailable'; readonly why: string }
+    | { readonly kind: 'found'; readonly why?: string }
+    | { readonly kind: 'none'; readonly why?: string }
+    | { readonly kind: 'unchecked' }
+    | { readonly kind: 'unavailable'; readonly why: string }
   >;
   authenticate(
     credentials: Credentials,

@@ -32,7 +32,7 @@ export interface SchedulerParts {
   /** Attempts at once, over all destinations. Default 100. */
   readonly concurrency?: number;
   /** Attempts at once at one destination. Default 20. */
-  readonly destinationConcurrency?: number;
+  readonly destinationConcurrency?: number | ((destination: string) => number);
   /** Least time between two attempts at a destination, ms; 0 = no limit. */
   readonly intervalMs?: (destination: string) => number;
   /** Recipients of one attempt. RFC 5321 §4.5.3.1.8: every server takes 100. */
@@ -85,7 +85,9 @@ interface Service {
 export function createScheduler(parts: SchedulerParts): Scheduler {
   const { store, health, policy, clock, log } = parts;
   const total = parts.concurrency ?? 100;
-  const perDestination = parts.destinationConcurrency ?? 20;
+  const { destinationConcurrency = 20 } = parts;
+  const perDestination = (name: string): number =>
+    typeof destinationConcurrency === 'number' ? destinationConcurrency : destinationConcurrency(name);
   const maxRecipients = parts.maxRecipients ?? 100;
   const attemptLimitMs = parts.attemptLimitMs ?? 15 * 60_000;
   const pollMs = parts.pollMs ?? 5_000;
@@ -237,7 +239,7 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
   async function judge(service: Service, outcomes: readonly DeliveryOutcome[], startedAt: number): Promise<void> {
     const trouble = outcomes.find(each => each.kind === 'deferred' && each.destination);
     if (trouble?.kind !== 'deferred') {
-      service.limit = Math.min(perDestination, service.limit + 1);
+      service.limit = Math.min(perDestination(service.name), service.limit + 1);
       if (health.recovered(service.name)) await store.unblock(service.name, clock.now());
       return;
     }
@@ -306,7 +308,7 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
   function startService({ name, failures }: DestinationRow): void {
     const service: Service = {
       name,
-      limit: failures > 0 ? 1 : Math.min(5, perDestination),
+      limit: failures > 0 ? 1 : Math.min(5, perDestination(name)),
       blocked: false,
       begun: 0,
       nextBeginAt: 0,

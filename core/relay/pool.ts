@@ -41,7 +41,12 @@ export class ConnectionPool {
   }
 
   /** A session of this next hop: an idle one, or a new one by `open`. Rejects as `open` does, or when `signal` aborts. */
-  async take(key: string, open: () => Promise<SmtpSession>, signal: AbortSignal): Promise<Loan> {
+  async take(
+    key: string,
+    open: () => Promise<SmtpSession>,
+    signal: AbortSignal,
+    limit: number = this.#options.limit,
+  ): Promise<Loan> {
     const hop = this.#hop(key);
     for (;;) {
       const idle = hop.idle.pop();
@@ -51,7 +56,7 @@ export class ConnectionPool {
         this.#left(key, hop);
         continue;
       }
-      if (hop.open < this.#options.limit) break;
+      if (hop.open < limit) break;
       await this.#turn(hop, signal);
     }
     hop.open += 1;

@@ -25,6 +25,8 @@ export interface RelayTarget {
   readonly clientFacts?: 'xclient' | 'xforward';
   /** Use BDAT where offered. Default true. */
   readonly chunking?: boolean;
+  /** Most connections to one of the hosts; default: the relay's. */
+  readonly connections?: number;
   /** Try before 250. */
   readonly direct: boolean;
 }

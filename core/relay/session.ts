@@ -250,6 +250,27 @@ export class SmtpSession {
     }
   }
 
+  /** Asks whether these recipients would be taken, and sends nothing. One answer per recipient, in order. */
+  async ask(mail: string, rcpt: readonly string[], signal: AbortSignal): Promise<readonly RecipientAnswer[]> {
+    this.#heard = 0;
+    this.#finalSent = false;
+    const abort = (): void => this.#fail('Attempt was aborted');
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      const answers: RecipientAnswer[] = [];
+      const first = await this.command(mail);
+      for (const line of first.code < 300 ? rcpt : []) {
+        const reply = await this.command(line);
+        answers.push(reply.code < 300 ? { ok: true, reply } : { ok: false, stage: 'rcpt', reply });
+      }
+      await this.#reset();
+      return first.code < 300 ? answers : rcpt.map(() => ({ ok: false, stage: 'mail', reply: first }));
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
   async #transact(transaction: Transaction): Promise<readonly RecipientAnswer[]> {
     const pipelining = this.has('PIPELINING');
     const withBody = transaction.chunking && pipelining && transaction.body.size <= pipelinedBody;

@@ -9,6 +9,7 @@
 //   (RFC 5321 §6.3).
 import type { Logger } from 'pino';
 import type { Clock } from '../lib/clock.ts';
+import { needsSmtputf8 } from '../mail/address.ts';
 import type { Recipient } from '../mail/envelope.ts';
 import type { Dns } from '../plugin/contract.ts';
 import { ConnectError, type ConnectOptions, openSession } from './client.ts';
@@ -70,6 +71,8 @@ const defaultTimeouts: RelayTimeouts = {
 export interface RelayTransport {
   readonly name: string;
   deliver(job: RelayJob, recipients: readonly Recipient[], signal: AbortSignal): Promise<readonly RelayOutcome[]>;
+  /** Asks with the null sender whether these would be taken, and sends nothing: `delivered` means so. */
+  ask(recipients: readonly Recipient[], signal: AbortSignal): Promise<readonly RelayOutcome[]>;
 }
 
 export interface Relay {
@@ -121,32 +124,34 @@ export function createRelay(parts: RelayParts): Relay {
   }
 
   function transport(target: RelayTarget, domain: string): RelayTransport {
+    async function tryHosts(
+      on: Omit<HostTry, 'target' | 'domain' | 'host' | 'more'>,
+    ): Promise<readonly RelayOutcome[]> {
+      const { recipients, signal } = on;
+      const same = (each: RelayOutcome) => recipients.map(() => each);
+      const planned = await planHosts(plan, target, domain, signal);
+      if (planned.kind === 'outcome') return same(planned.outcome);
+      const hosts = inOrder(planned.hosts).slice(0, maxHosts);
+      let worst: RelayOutcome | undefined;
+      for (const [index, host] of hosts.entries()) {
+        const result = await tryHost({ ...on, target, domain, host, more: index < hosts.length - 1 });
+        if (result.kind === 'done') return result.outcomes;
+        worst = pickWorse(worst, result.outcome);
+        if (signal.aborted) break;
+      }
+      return same(worst ?? troubleOutcome('No host to try', '4.4.4'));
+    }
+
     return {
       name: target.protocol,
       async deliver(job, recipients, signal) {
-        const same = (each: RelayOutcome) => recipients.map(() => each);
-        if ((await countReceived(job.form)) > maxHops)
-          return same(failedOutcome('5.4.6', 'Mail loops: too many hops', `More than ${maxHops} Received fields`));
-        const planned = await planHosts(plan, target, domain, signal);
-        if (planned.kind === 'outcome') return same(planned.outcome);
-        const hosts = inOrder(planned.hosts).slice(0, maxHosts);
-        let worst: RelayOutcome | undefined;
-        for (const [index, host] of hosts.entries()) {
-          const result = await tryHost({
-            target,
-            domain,
-            job,
-            recipients,
-            signal,
-            host,
-            more: index < hosts.length - 1,
-          });
-          if (result.kind === 'done') return result.outcomes;
-          worst = pickWorse(worst, result.outcome);
-          if (signal.aborted) break;
+        if ((await countReceived(job.form)) > maxHops) {
+          const loops = failedOutcome('5.4.6', 'Mail loops: too many hops', `More than ${maxHops} Received fields`);
+          return recipients.map(() => loops);
         }
-        return same(worst ?? troubleOutcome('No host to try', '4.4.4'));
+        return tryHosts({ job, recipients, signal });
       },
+      ask: (recipients, signal) => tryHosts({ recipients, signal }),
     };
   }
 
@@ -158,7 +163,8 @@ export function createRelay(parts: RelayParts): Relay {
   interface HostTry {
     readonly target: RelayTarget;
     readonly domain: string;
-    readonly job: RelayJob;
+    /** Absent: the recipients are only asked about. */
+    readonly job?: RelayJob;
     readonly recipients: readonly Recipient[];
     readonly signal: AbortSignal;
     readonly host: PlannedHost;
@@ -193,21 +199,21 @@ export function createRelay(parts: RelayParts): Relay {
   async function tryCandidate(on: HostTry, candidate: Candidate, more: boolean): Promise<HostResult> {
     if (parts.isOwnAddress?.(candidate.address, candidate.port))
       return { kind: 'next', outcome: failedOutcome('5.4.6', 'Mail loops back', `${hostKey(candidate)} is this host`) };
-    const policy = on.job.envelope.requireTls ? requiredPolicy(candidate.policy, on.host.secure) : candidate.policy;
+    const policy = on.job?.envelope.requireTls ? requiredPolicy(candidate.policy, on.host.secure) : candidate.policy;
     if (policy === undefined)
       return { kind: 'next', outcome: noRequireTls(`${candidate.host} cannot be authenticated`) };
     const key = poolKey(on.target, candidate, policy);
     for (let fresh = 0; ; fresh += 1) {
       let loan: Loan;
       try {
-        loan = await pool.take(key, () => open(on, { ...candidate, policy }, more), on.signal);
+        loan = await pool.take(key, () => open(on, { ...candidate, policy }, more), on.signal, on.target.connections);
       } catch (error) {
         penalise(candidate);
         const why = (error as Error).message;
         // RFC 8689 §4.2.1.
-        if (on.job.envelope.requireTls && error instanceof ConnectError && error.phase === 'tls')
+        if (on.job?.envelope.requireTls && error instanceof ConnectError && error.phase === 'tls')
           return { kind: 'next', outcome: noRequireTls(`${candidate.host}: ${why}`) };
-        log.info({ id: on.job.id, host: hostKey(candidate), address: candidate.address, why }, 'relay-connect');
+        log.info({ id: on.job?.id, host: hostKey(candidate), address: candidate.address, why }, 'relay-connect');
         return { kind: 'next', outcome: troubleOutcome(`${candidate.host}: ${why}`) };
       }
       const result = await useLoan(on, candidate, loan, more).finally(() => pool.give(key, loan.session));
@@ -244,9 +250,11 @@ export function createRelay(parts: RelayParts): Relay {
     { session, reused }: Loan,
     more: boolean,
   ): Promise<HostResult | 'again'> {
-    const { job, recipients, target } = on;
+    const { job, target } = on;
     const inner = target.hosts.length > 0;
     try {
+      if (!job) return await question(on, candidate, session, inner, more);
+      const { recipients } = on;
       if (target.clientFacts === 'xclient') {
         const line = xclientLine(job, session);
         if (line !== undefined) await session.xclient(line);
@@ -277,6 +285,28 @@ export function createRelay(parts: RelayParts): Relay {
     }
   }
 
+  async function question(
+    on: HostTry,
+    candidate: Candidate,
+    session: SmtpSession,
+    inner: boolean,
+    more: boolean,
+  ): Promise<HostResult> {
+    const bare = on.recipients.map(({ address }) => rcptLine({ address }, session));
+    const utf8 = on.recipients.some(({ address }) => needsSmtputf8(address));
+    if (utf8 && !session.has('SMTPUTF8')) {
+      const outcome = failedOutcome('5.6.7', 'Destination cannot take internationalised mail', 'No SMTPUTF8 there');
+      return { kind: 'done', outcomes: on.recipients.map(() => outcome) };
+    }
+    const answers = await session.ask(`MAIL FROM:<>${utf8 ? ' SMTPUTF8' : ''}`, bare, on.signal);
+    const outcomes = answers.map((answer): RelayOutcome => {
+      if (answer.ok || answer.stage === 'rcpt') return outcomeOf(answer, candidate.host, inner, false);
+      return troubleOutcome(`${candidate.host} refuses the null sender: ${replyText(answer.reply)}`);
+    });
+    const [first] = outcomes;
+    return more && first && isBusy(answers) ? { kind: 'next', outcome: first } : { kind: 'done', outcomes };
+  }
+
   function lost(
     on: HostTry,
     candidate: Candidate,
@@ -287,7 +317,7 @@ export function createRelay(parts: RelayParts): Relay {
     const said = error.reply;
     log.info(
       {
-        id: on.job.id,
+        id: on.job?.id,
         host: hostKey(candidate),
         why: error.message,
         finalSent: error.finalSent,

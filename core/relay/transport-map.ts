@@ -2,6 +2,7 @@
 // continue the one before. Transports: smtp, relay (MX unless in [brackets]), lmtp (`inet:host:port`, `unix:/path`),
 // local and virtual (here), discard, error and retry (the rest is the reason).
 
+import { mapLines } from '../lib/map-lines.ts';
 import { parseNextHop, type RelayTarget, type RouteEntry, type RouteTarget } from './route.ts';
 import type { TlsPolicy } from './tls-policy.ts';
 
@@ -24,7 +25,7 @@ export interface MapDefaults {
 export function parseTransportMap(text: string, defaults: MapDefaults): TransportMap {
   const entries: RouteEntry[] = [];
   const problems: MapProblem[] = [];
-  for (const { line, content } of logicalLines(text)) {
+  for (const { line, text: content } of mapLines(text)) {
     const [pattern = '', ...rest] = content.split(/\s+/);
     const value = rest.join(' ');
     const target = value === '' ? 'Transport is missing' : parseTarget(value, defaults);
@@ -32,17 +33,6 @@ export function parseTransportMap(text: string, defaults: MapDefaults): Transpor
     else if (target !== undefined) entries.push({ pattern: pattern.toLowerCase(), target });
   }
   return { entries, problems };
-}
-
-function logicalLines(text: string): readonly { readonly line: number; readonly content: string }[] {
-  const found: { line: number; content: string }[] = [];
-  text.split(/\r?\n/).forEach((raw, index) => {
-    if (raw.trim() === '' || raw.trimStart().startsWith('#')) return;
-    const last = found.at(-1);
-    if (/^\s/.test(raw) && last) last.content += ` ${raw.trim()}`;
-    else found.push({ line: index + 1, content: raw.trim() });
-  });
-  return found;
 }
 
 /** A sentence where it makes no sense; undefined where the line says "as if it were not listed" (`:`). */

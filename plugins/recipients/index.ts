@@ -18,9 +18,9 @@ import {
 const options = z.strictObject({
   relayDomains: z
     .enum(['accept', 'check'])
-    .default('accept')
+    .default('check')
     .describe(
-      'Recipients in `relay` domains: take them all (the next hop decides while the client waits), or only those the directory knows.',
+      'Recipients in `relay` domains: those that the `recipients` of the domain know (a domain without any takes all: the next hop decides while the client waits), or all in any case.',
     ),
 });
 
@@ -34,13 +34,17 @@ const unavailable: Reply<4> = {
 
 async function lookUp(at: InMail, address: Address, host: Host): Promise<Gate> {
   // Subaddresses (`bob+lists`) are the directory's business: `recipientDelimiter` of the configuration.
-  const found = await host.mailboxes.exists(address.text);
-  if (found.kind === 'found') {
-    at.evidence({ mailbox: 'found' });
-    return accept;
+  const found = await host.mailboxes.exists(address.text, at.signal);
+  switch (found.kind) {
+    case 'found':
+    case 'unchecked':
+      at.evidence({ mailbox: found.kind, ...(found.kind === 'found' && found.why ? { why: found.why } : {}) });
+      return accept;
+    case 'unavailable':
+      return defer(unavailable, `Directory: ${found.why}`);
+    case 'none':
+      return reject(unknownUser, `No mailbox '${address.text}'${found.why ? `: ${found.why}` : ''}`);
   }
-  if (found.kind === 'unavailable') return defer(unavailable, `Directory: ${found.why}`);
-  return reject(unknownUser, `No mailbox '${address.text}'`);
 }
 
 export const recipients = definePlugin({

@@ -28,6 +28,7 @@ export const engines = {
   spamd: { program: 'spamd', package: 'spamd' },
   rspamd: { program: 'rspamd', package: 'rspamd' },
   opendkim: { program: 'opendkim', package: 'opendkim' },
+  ldapmodify: { program: 'ldapmodify', package: 'ldap-utils' },
   slapd: { program: 'slapd', package: 'slapd' },
   redis: { program: 'redis-server', package: 'redis-server' },
   mutt: { program: 'mutt', package: 'mutt' },

@@ -16,6 +16,8 @@ export interface FakeAccounts {
   readonly local?: readonly string[];
   readonly virtual?: readonly string[];
   readonly relay?: readonly string[];
+  /** Those of them that name no source of recipients. */
+  readonly unchecked?: readonly string[];
   /** Address in lower case → password. */
   readonly users?: Readonly<Record<string, string>>;
 }
@@ -78,7 +80,8 @@ function fakeMailboxes(accounts: FakeAccounts, down: () => string | undefined, o
       if (why !== undefined) return unavailable(why);
       const whole = address.toLowerCase();
       const user = whole.replace(/^([^+@]+)\+[^@]*@/, '$1@');
-      return { kind: users[whole] === undefined && users[user] === undefined ? 'none' : 'found' };
+      const known = users[whole] !== undefined || users[user] !== undefined;
+      return { kind: known ? 'found' : accounts.unchecked?.includes(whole.split('@')[1] ?? '') ? 'unchecked' : 'none' };
     },
     async authenticate({ username, password }) {
       const why = down();
