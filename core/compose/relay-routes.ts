@@ -1,5 +1,7 @@
 // The `routes` of the configuration as the queue's route lookup. Relay, queue and configuration know nothing of one
 // another; here they meet.
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import type { GatewayOptions, RouteOptions } from '../config/gateway-options.ts';
 import type { ConfigProblem, LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/load.ts';
