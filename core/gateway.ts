@@ -13,6 +13,13 @@ import { createListeners } from './compose/listeners.ts';
 import { createLocalTransport } from './compose/local-transport.ts';
 import { createMailboxLookup } from './compose/mailbox-lookup.ts';
 import { createPluginHosts } from './compose/plugin-host.ts';
+import {
+  createQuarantine,
+  createQuarantineAdmin,
+  learnKept,
+  openQuarantine,
+  type QuarantineAdmin,
+} from './compose/quarantine.ts';
 import { answerRecipients } from './compose/recipient-control.ts';
 import {
   checkRecipientOptions,
@@ -83,6 +90,7 @@ export interface GatewayStatus {
   readonly listeners: readonly (ListenerAddress & { readonly sessions: number })[];
   /** Recipients in the queue. */
   readonly queue: Awaited<ReturnType<QueueAdmin['counts']>>;
+  readonly quarantine: Awaited<ReturnType<QuarantineAdmin['counts']>>;
   readonly chain: ReturnType<Chain['describe']>;
   readonly plugins: Awaited<ReturnType<Chain['status']>>;
   /** Where recipients of `relay` domains are known from. */
@@ -96,6 +104,7 @@ export interface Gateway {
   readonly users: Users;
   readonly scripts: SieveScripts;
   readonly traces: TraceStore;
+  readonly quarantine: QuarantineAdmin;
   status(): Promise<GatewayStatus>;
   /** Loads the configuration that `load` returns; when anything fails the running one stays (invariant I10). */
   reload(load: () => LoadedConfig): Promise<void>;
@@ -273,6 +282,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   const postmaster = postmasterOf(deps.config);
   const queueStore = await openQueueStore(state, path.join(folder, 'queue'));
   const queue = createQueueAdmin(queueStore, policy, () => clock.now());
+  const kept = stack.add('quarantine', await openQuarantine(state, folder, () => current.config, { clock, log }));
   const health = createDestinationHealth(policy);
 
   await state.migrate('relay-sts', stsMigrations);
@@ -398,7 +408,16 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     log,
     directBudgetMs: options.queue.directBudget,
     instance: `${process.pid}`,
+    quarantine: createQuarantine(kept),
     wake: destinations => scheduler.wake(destinations),
+  });
+  const quarantine = createQuarantineAdmin({
+    store: kept,
+    queue: queueStore,
+    policy,
+    traces,
+    clock,
+    wake: () => scheduler.wake(),
   });
   const submitter = createSubmitter({ settle: settler.settle, clock, traceSink });
   stack.add('settler', { close: () => settler.idle() });
@@ -406,6 +425,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   await queueStore.recover(clock.now());
   await queueStore.sweepBodies(clock.now());
   scheduler.start();
+  kept.start();
   stack.add('queue', { close: () => scheduler.stop() });
 
   // Last, so that the first client finds everything.
@@ -441,6 +461,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     certificate: tls.certificates().map(describeCertificate).join('; '),
     listeners: listeners.list(),
     queue: await queue.counts(),
+    quarantine: await quarantine.counts(),
     chain: current.chain.describe(),
     plugins: (await current.chain.status()).filter(plugin => Object.keys(plugin.values).length > 0),
     recipients: await recipients.status(),
@@ -473,6 +494,8 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     if (request.command === 'stop') return onStop?.();
     if (request.command === 'recipients')
       return answerRecipients(recipients, () => current.recipients, request.argument);
+    if (request.command === 'wake') return scheduler.wake();
+    if (request.command === 'learn') return learnKept(quarantine, current.chain, request.argument);
     throw new Error(`Unknown command '${String(request.command)}'`);
   });
   stack.add('control socket', control);
@@ -485,6 +508,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     users,
     scripts,
     traces,
+    quarantine,
     status,
     reload,
     onStopRequest(handler) {

@@ -185,6 +185,51 @@ recipients
   .description('would this recipient be taken, and who says so')
   .action(run(async () => (await recipientsCommands()).recipientsCheck));
 
+const quarantine = program.command('quarantine').description('mail that plugins put out of the way');
+const quarantineCommands = () => import('./cli/quarantine-command.ts');
+const several = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
+/** Options that select quarantined messages. */
+const selecting = (command: Command): Command =>
+  command
+    .option('--reason <reason>', 'virus, spam, attachment, forged, malformed or policy')
+    .option('--plugin <name>', 'which entry of the chain put it there')
+    .option(
+      '--sender <address>',
+      "envelope sender, '@example.org' for a domain, '<>' for the null sender; * is any text",
+    )
+    .option('--recipient <address>', 'envelope recipient, in the same forms')
+    .option('--client <address>', 'address of the client')
+    .option('--subject <text>', 'part of the subject')
+    .option('--message-id <id>', 'Message-ID')
+    .option('--since <time>', "such as '2d' or '2026-11-21T08:00'")
+    .option('--until <time>', 'in the same forms');
+selecting(quarantine.command('list'))
+  .option('--released', 'only what was released')
+  .option('--no-released', 'only what was not')
+  .option('--limit <n>', 'most messages, at most 1000', Number, 50)
+  .description('what is there, newest first')
+  .action(run(async () => (await quarantineCommands()).quarantineList));
+quarantine
+  .command('show')
+  .argument('<id>', 'queue id')
+  .option('--source', 'print the message itself')
+  .description('one message: why it is there, to whom it was released, its trace')
+  .action(run(async () => (await quarantineCommands()).quarantineShow));
+selecting(quarantine.command('release').argument('[ids...]'))
+  .option('--to <address>', 'only to this one of its recipients; may be repeated', several)
+  .option('--learn', 'teach the spam filters that it is ham')
+  .option('--all', 'everything')
+  .description('deliver to the recipients it was sent to; what was released before is not sent again')
+  .action(run(async () => (await quarantineCommands()).quarantineRelease));
+selecting(quarantine.command('delete').argument('[ids...]'))
+  .option('--all', 'everything')
+  .description('remove; nobody is told')
+  .action(run(async () => (await quarantineCommands()).quarantineDelete));
+selecting(quarantine.command('learn').argument('<kind>', 'spam or ham').argument('[ids...]'))
+  .option('--all', 'everything')
+  .description('teach the spam filters of the running gateway')
+  .action(run(async () => (await quarantineCommands()).quarantineLearn));
+
 const user = program.command('user').description('mailbox users');
 user
   .command('add')

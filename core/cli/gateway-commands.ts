@@ -31,6 +31,7 @@ export async function status(context: CliContext): Promise<ExitCode> {
       `Postern ${value.version} on ${value.hostname}, process ${value.pid}, up ${Math.round(value.uptimeMs / 1000)} s, ${Math.round(value.memoryBytes / 1_048_576)} MiB`,
       `Configuration ${value.configFile}, certificate ${value.certificate}`,
       `Queue: ${value.queue.pending} recipients waiting, ${value.queue.held} held`,
+      `Quarantine: ${value.quarantine.messages} messages, ${Math.round(value.quarantine.bytes / 1_048_576)} MiB`,
       '',
       listeners,
       ...(plugins.length > 0 ? ['', 'Plugins:', ...plugins] : []),

@@ -8,6 +8,7 @@ import type { QueueAdmin, QueueFilter } from '../queue/admin.ts';
 import { parseNextHop } from '../relay/route.ts';
 import { type CliContext, type ExitCode, exitCodes, print, UsageError } from './context.ts';
 import { formatTable } from './table.ts';
+import { showTime } from './time-option.ts';
 
 async function withQueue<T>(context: CliContext, work: (queue: QueueAdmin) => Promise<T>): Promise<T> {
   const opened = await openQueueAlone(
@@ -43,8 +44,7 @@ function filterOf(selection: QueueSelection): QueueFilter {
   return filter;
 }
 
-const time = (ms: number | undefined): string =>
-  ms === undefined ? '-' : new Date(ms).toISOString().slice(0, 19).replace('T', ' ');
+const time = (ms: number | undefined): string => (ms === undefined ? '-' : showTime(ms));
 
 export function queueList(context: CliContext, options: { readonly limit: number }): Promise<ExitCode> {
   return withQueue(context, async queue => {

@@ -24,7 +24,7 @@ const verdictStyles: Readonly<Record<string, Style>> = {
 };
 
 /** Control characters of hostile input never reach the terminal. */
-const safe = (text: string): string =>
+export const printable = (text: string): string =>
   stripVTControlCharacters(text).replace(/[\u0000-\u001f\u007f-\u009f]/g, '\ufffd');
 
 function evidenceText(step: TraceStep): string {
@@ -41,21 +41,21 @@ export function renderTrace(trace: TraceRecord, color: boolean): string {
   const facts = [client.tls ? `TLS ${client.tls}` : 'no TLS', ...(client.identity ? [`user ${client.identity}`] : [])];
   const lines = [
     `${paint('bold', trace.id)}  ${new Date(trace.receivedAt).toISOString()}  ${paint(verdictStyles[trace.outcome], trace.outcome)}  ${trace.size} bytes  ${trace.ms.toFixed(1)} ms`,
-    `  from ${safe(trace.sender === '' ? '<>' : trace.sender)} by ${safe(client.address)} (${safe(client.helo)}) on ${trace.listener}, ${safe(facts.join(', '))}`,
-    ...(trace.subject === undefined ? [] : [`  subject ${safe(trace.subject)}`]),
+    `  from ${printable(trace.sender === '' ? '<>' : trace.sender)} by ${printable(client.address)} (${printable(client.helo)}) on ${trace.listener}, ${printable(facts.join(', '))}`,
+    ...(trace.subject === undefined ? [] : [`  subject ${printable(trace.subject)}`]),
   ];
   const pluginWidth = Math.max(6, ...trace.steps.map(step => step.plugin.length));
   for (const step of trace.steps) {
     const why = `${step.why ?? ''}${evidenceText(step)}`.trim();
     lines.push(
-      `  ${step.hook.padEnd(8)}${step.plugin.padEnd(pluginWidth)}  ${paint(verdictStyles[step.verdict], step.verdict.padEnd(10))} ${`${step.ms.toFixed(2)} ms`.padStart(10)}${why === '' ? '' : `  ${safe(why)}`}`,
+      `  ${step.hook.padEnd(8)}${step.plugin.padEnd(pluginWidth)}  ${paint(verdictStyles[step.verdict], step.verdict.padEnd(10))} ${`${step.ms.toFixed(2)} ms`.padStart(10)}${why === '' ? '' : `  ${printable(why)}`}`,
     );
   }
   for (const recipient of trace.recipients) {
     lines.push(
-      `  to ${safe(recipient.address)}: ${paint(verdictStyles[recipient.outcome], recipient.outcome)}${recipient.detail ? ` (${safe(recipient.detail)})` : ''}`,
+      `  to ${printable(recipient.address)}: ${paint(verdictStyles[recipient.outcome], recipient.outcome)}${recipient.detail ? ` (${printable(recipient.detail)})` : ''}`,
     );
   }
-  lines.push(`  reply ${safe(trace.reply)}`);
+  lines.push(`  reply ${printable(trace.reply)}`);
   return lines.join('\n');
 }

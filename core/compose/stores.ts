@@ -15,6 +15,7 @@ import { openSqliteState } from '../state/sqlite.ts';
 import type { State } from '../state/state.ts';
 import { openTraceStore, type TraceStore } from '../state/trace-store.ts';
 import { CloseStack } from './close-stack.ts';
+import { createQuarantineAdmin, openQuarantine, type QuarantineAdmin } from './quarantine.ts';
 
 /** Folder of mail, queue and state. */
 export const dataFolder = (config: LoadedConfig): string => path.resolve(config.folder, config.options.dataDir);
@@ -84,6 +85,28 @@ export async function openQueueAlone(
     const state = stack.add('state', await openSqliteState(path.join(folder, config.options.stores.state)));
     const store = await openQueueStore(state, path.join(folder, 'queue'));
     return { queue: createQueueAdmin(store, queuePolicy(config), () => clock.now()), close: () => stack.closeAll() };
+  } catch (error) {
+    await stack.closeAll();
+    throw error;
+  }
+}
+
+/** The quarantine alone, for `postern quarantine`; what is released enters the queue of this data folder. */
+export async function openQuarantineAlone(
+  config: LoadedConfig,
+  clock: Clock,
+  log: Logger,
+): Promise<{ readonly quarantine: QuarantineAdmin; close(): Promise<void> }> {
+  const folder = dataFolder(config);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const stack = new CloseStack(log);
+  try {
+    const state = stack.add('state', await openSqliteState(path.join(folder, config.options.stores.state)));
+    const queue = await openQueueStore(state, path.join(folder, 'queue'));
+    const traces = stack.add('traces', await openTraces(config, clock, log));
+    const store = stack.add('quarantine', await openQuarantine(state, folder, () => config, { clock, log }));
+    const parts = { store, queue, policy: queuePolicy(config), traces, clock };
+    return { quarantine: createQuarantineAdmin(parts), close: () => stack.closeAll() };
   } catch (error) {
     await stack.closeAll();
     throw error;

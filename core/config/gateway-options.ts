@@ -349,6 +349,34 @@ export const gatewayOptions = z.strictObject({
     })
     .prefault({})
     .describe('Mail that cannot be settled at once.'),
+  quarantine: z
+    .strictObject({
+      retention: duration().prefault('30d').describe('Quarantined messages older than this are removed.'),
+      reasons: z
+        .partialRecord(z.enum(['virus', 'spam', 'attachment', 'forged', 'malformed', 'policy']), duration())
+        .default({})
+        .describe('Retention by the reason of a quarantine, such as `{ virus: 7d, spam: 14d }`.'),
+      maxSize: byteSize()
+        .prefault('10GiB')
+        .describe('Size of all quarantined messages together; beyond it the oldest are removed.'),
+    })
+    .prefault({})
+    .describe('Mail that plugins put out of the way: `postern quarantine`.'),
+  recordings: z
+    .strictObject({
+      share: z
+        .number()
+        .min(0)
+        .max(100)
+        .default(0)
+        .describe('Per cent of messages that are recorded whole, for `postern replay`; 0 = none.'),
+      retention: duration().prefault('7d').describe('Recorded messages older than this are removed.'),
+      maxSize: byteSize()
+        .prefault('1GiB')
+        .describe('Size of all recorded messages together; beyond it the oldest are removed.'),
+    })
+    .prefault({})
+    .describe('Messages that are kept to try another configuration on them.'),
   stores: z
     .strictObject({
       mail: z

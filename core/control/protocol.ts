@@ -5,7 +5,8 @@ import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 
-export type ControlCommand = 'status' | 'reload' | 'stop' | 'flush' | 'recipients';
+/** `wake`: there is new work in the queue. `learn`: a quarantined message was judged; the argument is JSON. */
+export type ControlCommand = 'status' | 'reload' | 'stop' | 'recipients' | 'wake' | 'learn';
 
 export interface ControlRequest {
   readonly command: ControlCommand;

@@ -46,7 +46,7 @@ export interface TraceRecord {
   readonly recipients: readonly TraceRecipient[];
   /** Final reply as the client heard it. */
   readonly reply: string;
-  /** `accepted`, `rejected`, `deferred`, `quarantined`, `discarded`, `aborted`. */
+  /** A `MessageEnd`. */
   readonly outcome: string;
   readonly ms: number;
 }
@@ -57,7 +57,32 @@ export interface TraceEvent extends TraceRecipient {
   readonly at: number;
 }
 
+/** What became of the message as a whole. */
+export type MessageEnd = 'accepted' | 'rejected' | 'deferred' | 'quarantined' | 'discarded' | 'aborted';
+
+/** How a transaction ended, for its record. */
+export interface TraceEnd {
+  readonly outcome: MessageEnd;
+  /** As the client heard it, or '' where it heard none. */
+  readonly reply: string;
+  readonly recipients?: readonly TraceRecipient[];
+}
+
 /** Takes finished records; never throws and never blocks the caller. */
 export interface TraceSink {
   record(trace: TraceRecord): void;
+}
+
+/** A longer one loses the evidence of its steps; it comes from plugins and has no bound of its own. */
+const maxJson = 256 * 1024;
+
+/** A record as it is stored. */
+export function traceJson(record: TraceRecord): string {
+  try {
+    const json = JSON.stringify(record);
+    if (json.length <= maxJson) return json;
+  } catch {
+    // Evidence that JSON cannot hold (a cycle, a bigint): the record is kept without it.
+  }
+  return JSON.stringify({ ...record, steps: record.steps.map(({ evidence: _, ...step }) => step) });
 }

@@ -57,6 +57,13 @@ export interface DeliverRequest {
   readonly signal?: AbortSignal;
 }
 
+/** What a plugin made of a message that a person judged. */
+export interface Lesson {
+  readonly plugin: string;
+  /** Absent = learnt. */
+  readonly error?: string;
+}
+
 export interface Chain {
   /** The `deliver` hook for one recipient; `steps` belong to the message's trace. */
   deliver(
@@ -68,6 +75,8 @@ export interface Chain {
   openSession(session: Session): ChainSession;
   /** Entries that were taken over from the chain before, as they are. */
   readonly kept: readonly string[];
+  /** Teaches the engines behind the plugins; each that can learn has one result. Never rejects. */
+  learn(message: Message, as: 'spam' | 'ham', recipients: readonly string[]): Promise<readonly Lesson[]>;
   /** Plugins per hook in order, for `config show` and `status`. */
   describe(): readonly { readonly hook: string; readonly plugins: readonly string[] }[];
   status(): Promise<readonly { readonly name: string; readonly values: Readonly<Record<string, unknown>> }[]>;

@@ -14,6 +14,7 @@ import type { Chain, ChainSession } from './chain.ts';
 import { type HookLists, LiveSession } from './chain-session.ts';
 import { deliverHook } from './deliver-hook.ts';
 import { hookNames, mapHooks } from './hook-table.ts';
+import { learnFrom } from './learn.ts';
 import type { ChainEntry, LoadedEntry } from './loaded-entry.ts';
 
 export interface ChainProblem {
@@ -193,6 +194,15 @@ class LoadedChain implements Chain {
     this.#sessions++;
     try {
       return await deliverHook(this.#hooks.deliver, this.#deps, request, to);
+    } finally {
+      this.#leave();
+    }
+  };
+
+  readonly learn: Chain['learn'] = async (message, as, recipients) => {
+    this.#sessions++;
+    try {
+      return await learnFrom(this.held, this.#deps.clock, message, as, recipients);
     } finally {
       this.#leave();
     }

@@ -3,7 +3,7 @@
 import type { Deliverable } from '../mail/deliverable.ts';
 import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
-import type { TraceRecipient } from '../mail/trace.ts';
+import type { TraceEnd, TraceRecipient, TraceRecord } from '../mail/trace.ts';
 import { StateError } from '../state/state.ts';
 import type { ClientFacts, DeliveryOutcome, Route } from './transport.ts';
 
@@ -19,6 +19,8 @@ export interface SettleRequest {
   /** The chain marked the sender as forged: no report is ever sent to it. */
   readonly forged?: boolean;
   readonly client?: ClientFacts;
+  /** The record of the transaction, should it end so. */
+  readonly trace?: (end: TraceEnd) => TraceRecord;
 }
 
 export interface Settlement {

@@ -16,7 +16,6 @@ import { attempt } from './attempt.ts';
 import type { DestinationHealth } from './destination-health.ts';
 import {
   afterOutcome,
-  held,
   jobOf,
   pendingRecipient,
   type QueuedMessage,
@@ -38,14 +37,14 @@ import {
 import type { QueueStore } from './store.ts';
 import type { RouteLookup } from './transport.ts';
 
-/** Takes mail out of the way. Without one it is held in the queue. */
+/** Takes mail out of the way. */
 export interface Quarantine {
   /** A message that goes to nobody now. Durable when it resolves. */
-  hold(request: SettleRequest): Promise<void>;
+  hold(request: SettleRequest, settlement: Settlement): Promise<void>;
   /** `deliverable.kept`, before the edited message is settled. Durable when it resolves. */
   keep(request: SettleRequest, kept: KeptOriginal): Promise<void>;
-  /** The edited message was refused: what `keep` took goes again. */
-  forget(request: SettleRequest): Promise<void>;
+  /** What became of the edited message; undefined: nobody has got it, and what `keep` took goes again. */
+  conclude(request: SettleRequest, settlement: Settlement | undefined): Promise<void>;
 }
 
 export interface SettleParts {
@@ -63,7 +62,7 @@ export interface SettleParts {
   readonly instance: string;
   /** There is new work for the runner at these destinations. */
   readonly wake?: (destinations: readonly string[]) => void;
-  readonly quarantine?: Quarantine;
+  readonly quarantine: Quarantine;
   readonly random?: () => number;
 }
 
@@ -76,7 +75,7 @@ export interface Settler {
 const defaultAttemptLimitMs = 15 * 60_000;
 
 export function createSettler(parts: SettleParts): Settler {
-  const { store, routes, health, policy, clock, log, instance } = parts;
+  const { store, routes, health, policy, clock, log, instance, quarantine } = parts;
   const random = parts.random ?? Math.random;
   const attemptLimitMs = parts.attemptLimitMs ?? defaultAttemptLimitMs;
   const running = new Set<Promise<unknown>>();
@@ -370,51 +369,29 @@ export function createSettler(parts: SettleParts): Settler {
     return settlement(request, legs, replies);
   }
 
-  async function holdInQueue(request: SettleRequest, message: QueuedMessage, why: string): Promise<void> {
-    const { recipients } = request.deliverable;
-    const legs = recipients.map((recipient, index) => ({ index, recipient, unit: -1, destination: 'quarantine' }));
-    const entries = legs.map(leg => held(entryOf(message, request, leg, clock.now()), `quarantine: ${why}`));
-    await store.add({ message, recipients: entries });
-  }
-
-  const keptId = (request: SettleRequest): string => `${request.id}.original`;
-  const quarantine: Quarantine = parts.quarantine ?? {
-    hold: request => holdInQueue(request, messageOf(request), request.deliverable.why ?? 'quarantined'),
-    keep: (request, { message, why }) =>
-      holdInQueue(request, { ...messageOf(request), id: keptId(request), form: message.rope, reports: false }, why),
-    async forget(request) {
-      const entry = await store.entry(keptId(request));
-      if (entry)
-        await store.change(
-          entry.message.id,
-          entry.recipients.map(each => [each, undefined]),
-        );
-    },
-  };
-
   async function quarantined(request: SettleRequest): Promise<Settlement> {
     const { why = 'quarantined', recipients } = request.deliverable;
-    await quarantine.hold(request);
-    return {
+    const settled: Settlement = {
       reply: accepted(request.id),
       perRecipient: request.envelope.recipients.map(() => accepted(request.id)),
       recipients: recipients.map(each => ({ address: each.address.text, outcome: 'quarantined', detail: why })),
     };
+    await quarantine.hold(request, settled);
+    return settled;
   }
 
   /** The original is on disk before anybody gets the edited message, and goes again where nobody does. */
   async function keepAndSettle(request: SettleRequest, kept: KeptOriginal): Promise<Settlement> {
     await quarantine.keep(request, kept);
-    let taken = false;
+    let taken: Settlement | undefined;
     try {
       const settled = await settleNow(request);
-      taken = settled.reply.code < 300 || settled.perRecipient.some(each => each.code < 300);
+      if (settled.reply.code < 300 || settled.perRecipient.some(each => each.code < 300)) taken = settled;
       return settled;
     } finally {
-      if (!taken)
-        await quarantine
-          .forget(request)
-          .catch((error: unknown) => log.error({ err: error, id: request.id }, 'quarantine-forget'));
+      await quarantine
+        .conclude(request, taken)
+        .catch((error: unknown) => log.error({ err: error, id: request.id }, 'quarantine-conclude'));
     }
   }
 

@@ -40,6 +40,8 @@ export interface DestinationRow {
 export interface QueueStore {
   /** Durable when it resolves. Rejects (disk full …) with nothing left behind. `leased`: indexes under the lease, default all. */
   add(entry: Entry, lease?: string, leased?: ReadonlySet<number>): Promise<void>;
+  /** As `add`, in one transaction with statements of whoever hands the message over: all or nothing. */
+  addWith(entry: Entry, also: readonly Statement[]): Promise<void>;
   /**
    * Applies changes of one message, and adds new entries (reports) with them, all in one commit. The message goes when
    * its last recipient goes. Changed recipients lose their lease.
@@ -150,6 +152,10 @@ export async function openQueueStore(
     async add(entry, lease, leased) {
       const { body, statements } = await addStatements(entry, lease, leased);
       await commit(statements, [body]);
+    },
+    async addWith(entry, also) {
+      const { body, statements } = await addStatements(entry);
+      await commit([...also, ...statements], [body]);
     },
     async change(id, changes, add = []) {
       const statements: Statement[] = [];

@@ -1,21 +1,11 @@
 // How a message reaches its recipients. The direct path (before 250) and the queue runner share these: a transport is
 // asked for some recipients of one message and answers for each of them.
+import type { ClientFacts } from '../mail/client-facts.ts';
 import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { Rope } from '../mail/rope.ts';
 
-/** Who gave us the message: kept with it, and told to a trusted next hop by XCLIENT or XFORWARD. */
-export interface ClientFacts {
-  readonly address: string;
-  readonly port?: number;
-  /** Verified reverse name. */
-  readonly name?: string;
-  readonly helo?: string;
-  /** `SMTP`, `ESMTP` or `LMTP`. */
-  readonly protocol?: string;
-  /** Login name, where the client authenticated. */
-  readonly identity?: string;
-}
+export type { ClientFacts } from '../mail/client-facts.ts';
 
 export interface DeliveryJob {
   /** Queue id of the message. */

@@ -125,6 +125,7 @@ async function settle(session: SmtpSession, transaction: Transaction, outcome: M
     },
     perRecipientReplies: repliesPerRecipient(session, transaction),
     client: clientFacts(session),
+    trace: end => transaction.describe(session, end),
     session: session.facts,
     helo: session.helo,
     ...(session.identity && { identity: session.identity }),

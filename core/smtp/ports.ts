@@ -2,7 +2,7 @@
 import type { Deliverable } from '../mail/deliverable.ts';
 import type { Envelope } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
-import type { TraceRecipient } from '../mail/trace.ts';
+import type { TraceEnd, TraceRecipient, TraceRecord } from '../mail/trace.ts';
 import type { Identity, Session } from '../plugin/contract.ts';
 import type { ClientFacts } from '../queue/transport.ts';
 
@@ -20,6 +20,8 @@ export interface SettleRequest {
   readonly forged?: boolean;
   /** For the queue's record and for XCLIENT/XFORWARD. With `identity` a recipient's own 4xx is queued, not passed on. */
   readonly client?: ClientFacts;
+  /** The record of the transaction, should it end so: for the quarantine. */
+  readonly trace?: (end: TraceEnd) => TraceRecord;
   /** For the `deliver` hook. */
   readonly session?: Session;
   readonly helo?: string;

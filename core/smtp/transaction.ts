@@ -2,18 +2,13 @@
 import type { Clock } from '../lib/clock.ts';
 import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
-import type { TraceRecipient } from '../mail/trace.ts';
+import type { TraceEnd, TraceRecipient, TraceRecord } from '../mail/trace.ts';
 import type { ChainSession } from '../pipeline/chain.ts';
 import type { Identity, Session } from '../plugin/contract.ts';
 import type { Incoming } from './incoming.ts';
 import type { SessionContext } from './session-context.ts';
 
-export interface TransactionEnd {
-  readonly outcome: 'accepted' | 'rejected' | 'deferred' | 'quarantined' | 'discarded' | 'aborted';
-  /** As the client heard it, or '' where it heard none. */
-  readonly reply: string;
-  readonly recipients?: readonly TraceRecipient[];
-}
+export type TransactionEnd = TraceEnd;
 
 /** What the record tells of the session. */
 export interface TransactionSession {
@@ -75,12 +70,17 @@ export class Transaction {
 
   /** Hands the record to the sink. Call once, before the chain forgets the transaction. */
   record(session: TransactionSession, end: TransactionEnd): void {
+    session.context.trace.record(this.describe(session, end));
+  }
+
+  /** The record, should the transaction end so. Before the chain forgets it. */
+  describe(session: TransactionSession, end: TransactionEnd): TraceRecord {
     const { facts, identity, helo } = session;
     const { sender, recipients } = this.envelope;
     const outcome = recipientOutcomes[end.outcome];
     const messageId = this.message?.headers.get('message-id')?.value;
     const subject = this.message?.headers.get('subject')?.value;
-    session.context.trace.record({
+    return {
       id: this.id,
       sessionId: session.id,
       receivedAt: this.receivedAt,
@@ -104,7 +104,7 @@ export class Transaction {
       reply: end.reply,
       outcome: end.outcome,
       ms: this.clock.monotonic() - this.startedAt,
-    });
+    };
   }
 
   /** Removes what was spooled. */

@@ -1,5 +1,5 @@
 // How a trace lies in tables: the whole record as JSON, and beside it the columns that one searches by.
-import type { TraceEvent, TraceRecord } from '../mail/trace.ts';
+import { type TraceEvent, type TraceRecord, traceJson } from '../mail/trace.ts';
 import type { Migration, SqlValue, Statement } from './state.ts';
 
 export const traceSchema: readonly Migration[] = [
@@ -50,21 +50,8 @@ function inserts(table: string, columns: number, rows: readonly (readonly SqlVal
 const overheadBytes = 500;
 const overheadPerRecipient = 200;
 
-/** A longer one loses the evidence of its steps; it comes from plugins and has no bound of its own. */
-const maxJson = 256 * 1024;
-
-function toJson(record: TraceRecord): string {
-  try {
-    const json = JSON.stringify(record);
-    if (json.length <= maxJson) return json;
-  } catch {
-    // Evidence that JSON cannot hold (a cycle, a bigint): the record is kept without it.
-  }
-  return JSON.stringify({ ...record, steps: record.steps.map(({ evidence: _, ...step }) => step) });
-}
-
 function recordRow(record: TraceRecord): readonly SqlValue[] {
-  const json = toJson(record);
+  const json = traceJson(record);
   return [
     record.id,
     record.receivedAt,

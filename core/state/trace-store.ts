@@ -13,6 +13,8 @@ import { appendStatements, recordStatements, traceSchema } from './trace-rows.ts
 export interface StoredTrace {
   /** As recorded, but each recipient with its last known outcome. */
   readonly record: TraceRecord;
+  /** Order in which records were stored, in this store. */
+  readonly seq: number;
   /** In order of time. */
   readonly events: readonly TraceEvent[];
 }
@@ -37,6 +39,8 @@ export interface TraceStore extends TraceSink {
   find(id: string): Promise<StoredTrace | undefined>;
   /** Newest first. */
   search(query: TraceQuery): Promise<readonly StoredTrace[]>;
+  /** `seq` of the record that was stored last; 0 where there is none. */
+  lastSeq(): Promise<number>;
   /** Resolves when all that was recorded before is stored (or dropped). */
   flush(): Promise<void>;
   /** Removes what is too old or too much; runs by itself every ten minutes. Resolves to the number of removed records. */
@@ -128,12 +132,19 @@ export async function openTraceStore(options: TraceStoreOptions): Promise<TraceS
     record: record => put({ kind: 'record', record }),
     append: (id, event) => put({ kind: 'event', id, event }),
     async find(id) {
-      const [found] = await readTraces(state, await state.query('SELECT id, record FROM trace WHERE id = ?', [id]));
+      const [found] = await readTraces(
+        state,
+        await state.query('SELECT rowid AS seq, id, record FROM trace WHERE id = ?', [id]),
+      );
       return found;
     },
     async search(query) {
       const { sql, params } = traceSearch(query);
       return readTraces(state, await state.query(sql, params));
+    },
+    async lastSeq() {
+      const [row] = await state.query('SELECT coalesce(max(rowid), 0) AS seq FROM trace');
+      return Number(row?.['seq'] ?? 0);
     },
     flush,
     prune,
@@ -173,12 +184,12 @@ async function readTraces(
         outcome: String(event['outcome']),
         ...(typeof event['detail'] === 'string' && { detail: event['detail'] }),
       }));
-    return withEvents(JSON.parse(String(row['record'])) as TraceRecord, own);
+    return withEvents(JSON.parse(String(row['record'])) as TraceRecord, own, Number(row['seq']));
   });
 }
 
-function withEvents(record: TraceRecord, events: readonly TraceEvent[]): StoredTrace {
-  if (events.length === 0) return { record, events };
+function withEvents(record: TraceRecord, events: readonly TraceEvent[], seq: number): StoredTrace {
+  if (events.length === 0) return { record, seq, events };
   const last = new Map(record.recipients.map(recipient => [recipient.address.toLowerCase(), recipient]));
   for (const { address, outcome, detail } of events)
     last.set(address.toLowerCase(), {
@@ -186,7 +197,7 @@ function withEvents(record: TraceRecord, events: readonly TraceEvent[]): StoredT
       outcome,
       ...(detail !== undefined && { detail }),
     });
-  return { record: { ...record, recipients: [...last.values()] }, events };
+  return { record: { ...record, recipients: [...last.values()] }, seq, events };
 }
 
 /** Removes the oldest records, a few hundred per transaction so that a search or an insert never waits long. */

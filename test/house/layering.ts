@@ -5,7 +5,18 @@ import type { SourceFile } from './source-files.ts';
 const values = ['lib', 'mail'];
 const contract = [...values, 'config/schema.ts', 'plugin'];
 const belowParts = [...contract, 'config', 'state/state.ts'];
-const parts = ['state', 'pipeline', 'queue', 'relay', 'mailstore', 'accounts', 'sieve', 'net', 'recipients'];
+const parts = [
+  'state',
+  'pipeline',
+  'queue',
+  'quarantine',
+  'relay',
+  'mailstore',
+  'accounts',
+  'sieve',
+  'net',
+  'recipients',
+];
 const servers = ['smtp', 'imap', 'pop3', 'managesieve', 'console'];
 /** Composition: these put the parts together and may import everything. */
 const top = ['cli', 'compose', 'control', 'gateway.ts', 'main.ts', 'log.ts', 'supervisor.ts'];

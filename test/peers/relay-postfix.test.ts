@@ -13,7 +13,7 @@ import { createScheduler } from '../../core/queue/scheduler.ts';
 import { createSettler } from '../../core/queue/settle.ts';
 import type { RouteLookup } from '../../core/queue/transport.ts';
 import { destinationOf, type RelayTarget } from '../../core/relay/route.ts';
-import { policy, request } from '../core/queue/fixtures.ts';
+import { policy, request, unusedQuarantine } from '../core/queue/fixtures.ts';
 import { openStore } from '../core/queue/shared-store.ts';
 import { jobOf, never, rcpt, relay, ropeOf, silent, startPeer, target } from '../core/relay/peers.ts';
 import { startDnsServer } from '../harness/dns-server.ts';
@@ -47,6 +47,7 @@ async function gateway(t: Test, to: RelayTarget) {
     ...parts,
     directBudgetMs: 10_000,
     instance: 'test',
+    quarantine: unusedQuarantine,
     wake: destinations => scheduler.wake(destinations),
   });
   scheduler.start();

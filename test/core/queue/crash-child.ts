@@ -11,7 +11,7 @@ import type { RouteLookup } from '../../../core/queue/transport.ts';
 import { createRelay } from '../../../core/relay/smtp-transport.ts';
 import { openSqliteState } from '../../../core/state/sqlite.ts';
 import { ropeOf, silent, target } from '../relay/peers.ts';
-import { policy, request } from './fixtures.ts';
+import { policy, request, unusedQuarantine } from './fixtures.ts';
 
 const [folder = '', first = '', second = '', prefix = '', mode = ''] = process.argv.slice(2);
 const state = await openSqliteState(path.join(folder, 'state.db'));
@@ -31,6 +31,7 @@ const settler = createSettler({
   ...parts,
   directBudgetMs: 200,
   instance: String(process.pid),
+  quarantine: unusedQuarantine,
   wake: destinations => scheduler.wake(destinations),
 });
 await store.recover(Date.now());

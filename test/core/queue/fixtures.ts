@@ -6,12 +6,14 @@ import { Readable } from 'node:stream';
 import { pino } from 'pino';
 import type { Address } from '../../../core/mail/address.ts';
 import type { Envelope, Recipient, ReversePath } from '../../../core/mail/envelope.ts';
+import { parseHeaders } from '../../../core/mail/headers.ts';
 import type { Message } from '../../../core/mail/message.ts';
 import type { Rope } from '../../../core/mail/rope.ts';
 import { ropeBytes } from '../../../core/mail/rope.ts';
 import { defaultBackoff } from '../../../core/queue/backoff.ts';
 import type { QueuePolicy } from '../../../core/queue/entry.ts';
 import type { SettleRequest } from '../../../core/queue/judge.ts';
+import type { Quarantine } from '../../../core/queue/settle.ts';
 import type { DeliveryJob, DeliveryOutcome, RouteLookup, Transport } from '../../../core/queue/transport.ts';
 
 export const policy: QueuePolicy = { ...defaultBackoff, lifetimeMs: 5 * 86_400_000, delayWarningMs: 4 * 3_600_000 };
@@ -26,12 +28,12 @@ export const rcpt = (text: string, more: Omit<Recipient, 'address'> = {}): Recip
   ...more,
 });
 
-/** A message of these bytes; nothing here reads its headers. */
+/** A message of these bytes; its headers are those of the first piece in memory. */
 export function messageOf(bytes: Buffer | Rope): Message {
   const rope = Buffer.isBuffer(bytes) ? { size: bytes.length, pieces: [bytes] } : bytes;
   return {
     size: rope.size,
-    headers: undefined as never,
+    headers: parseHeaders(rope.pieces.find(Buffer.isBuffer) ?? Buffer.alloc(0)),
     bodyStart: 0,
     rope,
     open: () => Readable.from(rope.pieces.filter(Buffer.isBuffer)),
@@ -133,3 +135,10 @@ export async function tempFolder(t: Teardown): Promise<string> {
   t.teardown(() => rm(folder, { recursive: true, force: true }));
   return folder;
 }
+
+/** Where nothing is quarantined. */
+export const unusedQuarantine: Quarantine = {
+  hold: () => Promise.reject(new Error('Nothing is quarantined here')),
+  keep: () => Promise.reject(new Error('Nothing is quarantined here')),
+  conclude: () => Promise.resolve(),
+};

@@ -2,8 +2,10 @@ import { existsSync, readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { createQuarantine } from '../../../core/compose/quarantine.ts';
 import { systemClock } from '../../../core/lib/clock.ts';
 import { ropeBytes } from '../../../core/mail/rope.ts';
+import type { KeptMailStore } from '../../../core/quarantine/store.ts';
 import { createDestinationHealth } from '../../../core/queue/destination-health.ts';
 import { createSettler, type SettleParts } from '../../../core/queue/settle.ts';
 import type { QueueStore } from '../../../core/queue/store.ts';
@@ -23,10 +25,11 @@ import {
   unknownUser,
   unreachable,
 } from './fixtures.ts';
-import { openStore } from './shared-store.ts';
+import { openKept, openStore } from './shared-store.ts';
 
 async function setUp(t: Test, routes: RouteLookup, more: Partial<SettleParts> = {}) {
   const { store, folder, state } = await openStore(t, { inRowLimit: 1000 });
+  const kept = await openKept(t, state, folder);
   const health = createDestinationHealth(policy);
   const settler = createSettler({
     store,
@@ -37,9 +40,10 @@ async function setUp(t: Test, routes: RouteLookup, more: Partial<SettleParts> = 
     log: silent,
     directBudgetMs: 10_000,
     instance: 'test',
+    quarantine: createQuarantine(kept),
     ...more,
   });
-  return { store, folder, state, health, settler };
+  return { store, folder, state, health, settler, kept };
 }
 
 const full = new StateError('full', 'No space left');
@@ -237,52 +241,67 @@ t.test('a transport that throws or forgets recipients defers', async t => {
   t.match((await store.entry('q2'))?.recipients, [{ recipient: { address: { local: 'two' } } }]);
 });
 
-t.test('quarantined mail is held, nobody is told', async t => {
-  const { settler, store } = await setUp(t, routesBy({}));
+t.test('quarantined mail is kept whole, out of the queue', async t => {
+  const { settler, store, kept } = await setUp(t, routesBy({}));
   const from = request('q1', ['one@a.test']);
   const result = await settler.settle({
     ...from,
-    deliverable: { ...from.deliverable, kind: 'quarantine', why: 'virus' },
+    deliverable: { ...from.deliverable, kind: 'quarantine', plugin: 'scanner', reason: 'virus', why: 'EICAR' },
   });
   t.equal(result.reply.code, 250);
-  t.match(await store.entry('q1'), {
-    message: { reports: false },
-    recipients: [{ state: 'held', notes: { hold: 'quarantine: virus' }, eventAt: undefined }],
-  });
+  t.match(result.recipients, [{ address: 'one@a.test', outcome: 'quarantined', detail: 'EICAR' }]);
+  t.equal(await store.entry('q1'), undefined);
+  const held = await kept.find('q1');
+  t.match(held, { reason: 'virus', plugin: 'scanner', why: 'EICAR', facts: { recipients: from.envelope.recipients } });
+  t.same(held && (await ropeBytes(kept.form(held))), text);
 });
 
 t.test('the original of an edited message is kept before anybody gets the edited one, and only then', async t => {
   let keptFirst: unknown;
-  const parts: { store?: QueueStore } = {};
+  const parts: { kept?: KeptMailStore } = {};
   const local = fakeTransport('local', async (each, job) => {
-    keptFirst = await parts.store?.entry(`${job.id}.original`);
+    keptFirst = await parts.kept?.find(`${job.id}.original`);
     return each.address.local === 'none' ? unknownUser : delivered;
   });
-  const { settler, store } = await setUp(t, routesBy({ 'a.test': local }));
-  parts.store = store;
+  const { settler, kept } = await setUp(t, routesBy({ 'a.test': local }));
+  parts.kept = kept;
+  const bytes = Buffer.from('Subject: as it came\r\n\r\n');
   const edited = (id: string, to: string) => {
     const from = request(id, [to]);
-    const kept = {
-      message: messageOf(Buffer.from('Subject: as it came\r\n\r\n')),
-      plugin: 'p',
-      reason: 'policy',
-      why: 'macro',
-    } as const;
-    return settler.settle({ ...from, deliverable: { ...from.deliverable, kept } });
+    const original = { message: messageOf(bytes), plugin: 'p', reason: 'attachment', why: 'macro' } as const;
+    return settler.settle({ ...from, deliverable: { ...from.deliverable, kept: original } });
   };
   t.equal((await edited('q1', 'one@a.test')).reply.code, 250);
   t.ok(keptFirst);
   t.match(local.deliveries, [{ id: 'q1', bytes: text }]);
-  const entry = await store.entry('q1.original');
-  t.match(entry, {
-    message: { reports: false },
-    recipients: [{ state: 'held', notes: { hold: 'quarantine: macro' } }],
+  const original = await kept.find('q1.original');
+  t.match(original, {
+    message: 'q1',
+    reason: 'attachment',
+    why: 'macro',
+    facts: { sender: { text: 'from@example.org' } },
   });
-  t.equal(entry && (await ropeBytes(entry.message.form)).toString(), 'Subject: as it came\r\n\r\n');
+  t.same(original && (await ropeBytes(kept.form(original))), bytes);
   keptFirst = undefined;
   t.equal((await edited('q2', 'none@a.test')).reply.code, 550);
   t.ok(keptFirst);
-  t.equal(await store.entry('q2.original'), undefined, 'the client was told no, so nothing of it stays');
+  t.equal(await kept.find('q2.original'), undefined, 'the client was told no, so nothing of it stays');
+});
+
+t.test('no room for the quarantine: 452, and nobody has got it', async t => {
+  const local = fakeTransport('local', () => delivered);
+  const enospc = () => Promise.reject(Object.assign(new Error('No space'), { code: 'ENOSPC' }));
+  const { settler } = await setUp(t, routesBy({ 'a.test': local }), {
+    quarantine: { hold: enospc, keep: enospc, conclude: async () => undefined },
+  });
+  const from = request('q1', ['one@a.test']);
+  const hold = await settler.settle({ ...from, deliverable: { ...from.deliverable, kind: 'quarantine' } });
+  t.match(hold.reply, { code: 452, enhanced: '4.3.1' });
+  t.match(hold.recipients, [{ outcome: 'deferred' }]);
+  const original = { message: messageOf(text), plugin: 'p', reason: 'attachment', why: 'macro' } as const;
+  const edited = await settler.settle({ ...from, deliverable: { ...from.deliverable, kept: original } });
+  t.match(edited.reply, { code: 452, enhanced: '4.3.1' });
+  t.same(local.deliveries, []);
 });
 
 t.test('large bodies are files: linked from the spool, gone with the entry, swept after a crash', async t => {

@@ -73,6 +73,7 @@ export class FixtureChain implements Chain {
   readonly delivers = false;
   readonly kept = [];
   deliver: Chain['deliver'] = async () => ({ outcome: { kind: 'route' }, steps: [] });
+  learn = async (): Promise<[]> => [];
   describe = (): [] => [];
   status = async (): Promise<[]> => [];
   close = async (): Promise<void> => undefined;
