@@ -9,7 +9,8 @@ import type { Users } from './accounts/users.ts';
 import { CloseStack } from './compose/close-stack.ts';
 import { withDeliverHook } from './compose/deliver-hook-transport.ts';
 import { type DemoUser, ensureDemoUsers, type ListenerAddress } from './compose/first-run.ts';
-import { createListeners } from './compose/listeners.ts';
+import { createForwarding } from './compose/forwarding.ts';
+import { createListeners, sieveUrlOf } from './compose/listeners.ts';
 import { createLocalTransport } from './compose/local-transport.ts';
 import { createMailboxLookup } from './compose/mailbox-lookup.ts';
 import { createPluginHosts } from './compose/plugin-host.ts';
@@ -29,11 +30,13 @@ import {
 } from './compose/recipient-sources.ts';
 import { checkRoutes, createRelayRoutes, ownAddress, type RelayRoutes } from './compose/relay-routes.ts';
 import { createRouteLookup } from './compose/routes.ts';
+import { checkRuleFile } from './compose/sieve-compiled.ts';
 import { openSieveMemory } from './compose/sieve-memory.ts';
-import { checkRuleFile, createRules } from './compose/sieve-rules.ts';
-import { openScripts, ruleRegistry } from './compose/sieve-scripts.ts';
+import { createRules } from './compose/sieve-rules.ts';
+import { openScripts } from './compose/sieve-scripts.ts';
 import { dataFolder, openAccountsOn, openTraces, queuePolicy } from './compose/stores.ts';
 import { createSubmitter } from './compose/submitter.ts';
+import { userPath } from './compose/user-path.ts';
 import { readChain } from './config/chain-entry.ts';
 import { ConfigError, type ConfigProblem, type LoadedConfig, loadConfig } from './config/load.ts';
 import { nearest } from './config/nearest.ts';
@@ -46,6 +49,7 @@ import { randomId } from './lib/random-id.ts';
 import { type Address, parseMailbox } from './mail/address.ts';
 import type { TraceRecord, TraceSink } from './mail/trace.ts';
 import { createMaildirStore } from './mailstore/maildir-store.ts';
+import { openMetadata } from './mailstore/metadata.ts';
 import { createDns, systemServers } from './net/dns.ts';
 import { type CertificateInfo, ensureSelfSigned, openTls, type Tls } from './net/tls.ts';
 import type { Chain } from './pipeline/chain.ts';
@@ -144,10 +148,9 @@ export async function checkConfig(
   const { entries, problems } = await chainEntries(config);
   const validated = validateChain(entries);
   const invalid = validated.problems.map(problem => config.locate(problem.path, problem.message));
-  const registry = ruleRegistry();
   const host: CheckHost = {
     resolvePath: name => path.resolve(config.folder, name),
-    checkRules: file => checkRuleFile(file, registry),
+    checkRules: checkRuleFile,
   };
   const inFiles = await Promise.all(
     entries.map(async ({ plugin, path: at = [] }, index) => {
@@ -186,10 +189,8 @@ const describeCertificate = (certificate: CertificateInfo): string =>
   `${certificate.names[0] ?? '?'}${certificate.selfSigned ? ' (self-signed)' : ''}, until ${new Date(certificate.notAfter).toISOString().slice(0, 10)}`;
 
 /** Of a configuration, what rules depend on; more than that does no harm. */
-function rulesRevision({
-  options: { chain: _chain, listeners: _listeners, log: _log, ...rest },
-}: LoadedConfig): string {
-  return JSON.stringify(rest);
+function rulesRevision({ options: { chain: _chain, listeners, log: _log, ...rest } }: LoadedConfig): string {
+  return JSON.stringify([rest, sieveUrlOf({ listeners }, '')]);
 }
 
 /** What one configuration gives; replaced as a whole by a reload. */
@@ -197,6 +198,8 @@ interface Generation {
   readonly config: LoadedConfig;
   readonly chain: Chain;
   readonly routes: RouteLookup;
+  /** Entries of the chain. */
+  readonly names: readonly string[];
   /** Plugins that were kept answer from this configuration from now on. */
   adopt(): void;
   readonly relayRoutes: RelayRoutes;
@@ -232,22 +235,6 @@ async function openCertificates(config: LoadedConfig, folder: string, clock: Clo
   });
 }
 
-/** Maildir of an account: `%d` domain, `%n` local part, `%u` both. Neither may lead out of the folder. */
-export function maildirPath(template: string, folder: string, user: string): string {
-  const at = user.lastIndexOf('@');
-  const safe = (text: string): string =>
-    text === '' || text === '.' || text === '..' ? `_${text}` : text.replace(/[/\0]/g, '_');
-  const values: Readonly<Record<string, string>> = {
-    '%d': safe(user.slice(at + 1)),
-    '%n': safe(user.slice(0, at)),
-    '%u': safe(user),
-  };
-  return path.resolve(
-    folder,
-    template.replace(/%[dnu]/g, name => values[name] ?? name),
-  );
-}
-
 async function assemble(deps: GatewayDeps, folder: string, startedAt: number, stack: CloseStack): Promise<Gateway> {
   const { log, clock } = deps;
   const { options } = deps.config;
@@ -259,14 +246,14 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   const traces = stack.add('traces', await openTraces(deps.config, clock, log));
   const { users } = stack.add('accounts', await openAccountsOn(state, clock, log));
   const demoUsers = await ensureDemoUsers(deps.config, folder, users);
-  const sieveRegistry = ruleRegistry();
-  const scripts = await openScripts(state, clock, sieveRegistry);
+  const scripts = await openScripts(state, clock);
+  const metadata = await openMetadata(state, clock);
   const memory = await openMemory(state, clock);
   const sieveMemory = await openSieveMemory(state, memory);
   const mail = stack.add(
     'mail store',
     createMaildirStore({
-      maildirOf: user => maildirPath(options.stores.mail, folder, user),
+      maildirOf: user => userPath(options.stores.mail, folder, user),
       host: hostname,
       clock,
     }),
@@ -300,6 +287,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   );
 
   const pluginHosts = createPluginHosts();
+  const forwarding = createForwarding(() => pluginHosts.offers(current.names).rewriteForwarded);
   const recipients = stack.add(
     'recipients',
     await openRecipientSources({ state, clock, log, env: deps.env, routes: () => current.relayRoutes }),
@@ -312,6 +300,22 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     const relayClients = cidrSet(config.options.relayNetworks);
     const relayRoutes = createRelayRoutes(config, relay, deps.env);
     const plan = await recipients.plan(config);
+    const rules = createRules({
+      hostname,
+      scripts,
+      memory: sieveMemory,
+      metadata,
+      mail,
+      lookup,
+      submitter: { send: message => submitter.send(message) },
+      forwarding,
+      relayRoutes: relayRoutes.lookUp,
+      recipientDelimiter: config.options.recipientDelimiter,
+      sieveUrl: sieveUrlOf(config.options, hostname),
+      defaultQuotaBytes: config.options.stores.quota,
+      clock,
+      log,
+    });
     const hosts = pluginHosts.over({
       hostname,
       log,
@@ -326,20 +330,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       env: deps.env,
       memory,
       submit: message => submitter.submit(message),
-      rules: createRules({
-        hostname,
-        registry: sieveRegistry,
-        scripts,
-        memory: sieveMemory,
-        mail,
-        lookup,
-        submitter: { send: message => submitter.send(message) },
-        relayRoutes: relayRoutes.lookUp,
-        recipientDelimiter: config.options.recipientDelimiter,
-        defaultQuotaBytes: config.options.stores.quota,
-        clock,
-        log,
-      }),
+      rules,
       rulesRevision: rulesRevision(config),
     });
     const chain = await loadChain(entries, { clock, log, ...hosts }, previous).catch(async (error: unknown) => {
@@ -361,7 +352,15 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       };
     };
     const routes = createRouteLookup({ domains: config.options.domains, local, relay: relayed });
-    return { config, chain, routes, relayRoutes, recipients: plan, adopt: hosts.adopt };
+    return {
+      config,
+      chain,
+      routes,
+      relayRoutes,
+      recipients: plan,
+      names: entries.map(({ name }) => name),
+      adopt: hosts.adopt,
+    };
   };
 
   let current = await generate(deps.config);
@@ -441,7 +440,8 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       mail,
       flushDomain: recipientDomain => queue.requeue({ recipientDomain }),
       scripts,
-      sieveRegistry,
+      metadata,
+      rules: () => pluginHosts.offers(current.names).storedRules,
       tls,
       dns,
       log,

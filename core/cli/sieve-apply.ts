@@ -2,15 +2,13 @@
 // the mailbox is done: filing, copies, flags. Nothing is sent, refused or dropped; such actions are named and left out.
 
 import { hostname } from 'node:os';
-import { storedFlags } from '../compose/sieve-host.ts';
 import { ruleRegistry } from '../compose/sieve-scripts.ts';
+import { StoredMessage, type StoredPlace } from '../compose/sieve-stored-message.ts';
 import { dataFolder } from '../compose/stores.ts';
-import { maildirPath } from '../gateway.ts';
-import type { Message } from '../mail/message.ts';
-import type { Mailbox, MessageRecord, Uid, UserMail } from '../mailstore/mailbox.ts';
+import { userPath } from '../compose/user-path.ts';
 import { createMaildirStore } from '../mailstore/maildir-store.ts';
-import type { Program } from '../sieve/contract.ts';
-import { compile, type Entry, run } from '../sieve/index.ts';
+import type { Program, SieveHost } from '../sieve/contract.ts';
+import { compile, execute, run } from '../sieve/index.ts';
 import { type CliContext, type ExitCode, exitCodes, print, UsageError } from './context.ts';
 import { dryHost, type OpenedScripts, withScripts } from './sieve-command.ts';
 
@@ -28,93 +26,41 @@ interface Applied {
   readonly error?: string;
 }
 
-interface Place {
-  readonly user: UserMail;
-  readonly mailbox: Mailbox;
-  readonly dryRun: boolean;
-}
+/** Actions that concern the mailbox; the others answer or pass on what has been answered long ago. */
+const filing = new Set(['keep', 'fileinto', 'discard']);
 
-async function targetName(entry: Entry, user: UserMail): Promise<string> {
-  const { mailbox, specialuse } = entry.arguments;
-  const folders = await user.list();
-  const byUse = folders.find(folder => folder.specialUse.some(use => use === specialuse))?.name;
-  const name = byUse ?? (typeof mailbox === 'string' ? mailbox : 'INBOX');
-  if (name.toUpperCase() === 'INBOX') return 'INBOX';
-  if (folders.some(folder => folder.name === name && folder.selectable)) return name;
-  if (entry.arguments['create'] !== true) throw new UsageError(`Mailbox '${name}' does not exist`);
-  return name;
-}
-
-async function file(entry: Entry, name: string, record: MessageRecord, original: Message, place: Place): Promise<void> {
-  const { user, mailbox, dryRun } = place;
-  if (dryRun) return;
-  if (name !== 'INBOX' && !(await user.list()).some(folder => folder.name === name)) {
-    await user.create(name);
-    await user.subscribe(name, true);
-  }
-  const target = await user.open(name);
-  try {
-    const { flags, keywords } = storedFlags(entry.flags);
-    if (entry.message !== original) {
-      const options = { flags: record.flags | flags, keywords, internalDate: record.internalDate };
-      await target.append(entry.message.rope, entry.message.size, options);
-      return;
-    }
-    const copied = await mailbox.copy([record.uid], target);
-    if (flags !== 0 || keywords.length > 0) await target.store(copied.to, { mode: 'add', flags, keywords });
-  } finally {
-    await target.close();
-  }
-}
-
-async function remove(uid: Uid, mailbox: Mailbox): Promise<void> {
-  await mailbox.store([uid], { mode: 'add', flags: 8, keywords: [] });
-  await mailbox.expunge([uid]);
-}
-
-/** The mailbox keeps the message wherever anything fails: it is removed last, when its copies are there. */
 async function applyTo(
-  record: MessageRecord,
-  message: Message,
+  uid: number,
   program: Program,
-  owner: string,
   context: CliContext,
-  place: Place,
-): Promise<Applied> {
-  const from = message.headers.get('return-path')?.value.replace(/^\s*<|>\s*$/g, '') ?? '';
-  const result = await run(program, { ...dryHost(context.clock), message, envelope: { from, to: owner } });
-  const subject = message.headers.get('subject')?.value ?? '';
-  const base = { uid: record.uid, subject };
-  if (result.status !== 'ok')
-    return { ...base, done: [], leftOut: [], error: result.diagnostics.at(-1)?.message ?? '' };
-  const done: string[] = [];
-  const leftOut: string[] = [];
-  let stays = false;
-  let copies = 0;
-  try {
-    for (const entry of result.actions) {
-      // `keep` means where it is: the folder is the user's choice already.
-      const name = entry.action === 'fileinto' ? await targetName(entry, place.user) : place.mailbox.name;
-      if (entry.action !== 'fileinto' && entry.action !== 'keep') {
-        if (entry.action === 'discard') stays = true;
-        leftOut.push(entry.action);
-      } else if (name === place.mailbox.name) {
-        stays = true;
-        const { flags, keywords } = storedFlags(entry.flags);
-        if (flags === 0 && keywords.length === 0) continue;
-        if (!place.dryRun) await place.mailbox.store([record.uid], { mode: 'add', flags, keywords });
-        done.push(`flags ${entry.flags.join(' ')}`);
-      } else {
-        await file(entry, name, record, message, place);
-        copies++;
-        done.push(`fileinto ${name}`);
-      }
-    }
-    if (!stays && copies > 0 && !place.dryRun) await remove(record.uid, place.mailbox);
-    return { ...base, done, leftOut };
-  } catch (error) {
-    return { ...base, done, leftOut, error: error instanceof Error ? error.message : String(error) };
-  }
+  place: StoredPlace,
+  dryRun: boolean,
+): Promise<Applied | undefined> {
+  const stored = await StoredMessage.open(place, uid, { replaceEdited: true, expunge: true, dryRun });
+  if (!stored) return undefined;
+  const dry = dryHost(context.clock);
+  const host: SieveHost = {
+    ...dry,
+    message: stored.message,
+    envelope: { from: stored.sender ?? '', to: place.user },
+    flags: stored.flags,
+    mailboxes: stored.port,
+    settings: { ...dry.settings, defaultMailbox: place.mailbox.name, userAddress: place.user, occasion: 'filter' },
+  };
+  const result = await run(program, host);
+  const base = { uid, subject: stored.message.headers.get('subject')?.value ?? '', done: stored.done };
+  const leftOut = result.actions.map(({ action }) => action).filter(action => !filing.has(action));
+  if (result.status !== 'ok') return { ...base, leftOut: [], error: result.diagnostics.at(-1)?.message ?? '' };
+  // Nothing is dropped: what is not filed elsewhere stays.
+  if (!result.actions.some(({ action }) => action === 'fileinto')) stored.stay();
+  const discards = result.actions.filter(({ action }) => action === 'discard');
+  const actions = result.actions.filter(({ action }) => filing.has(action) && action !== 'discard');
+  const executed = await execute({ ...result, actions }, host);
+  const left = [...discards.map(({ action }) => action), ...leftOut];
+  if (executed.status !== 'ok')
+    return { ...base, leftOut: left, error: executed.diagnostics.at(-1)?.message ?? executed.status };
+  await stored.settle();
+  return { ...base, leftOut: left };
 }
 
 /** A line on the terminal at most every second, on standard error, so that output stays clean. */
@@ -155,7 +101,7 @@ export const sieveApply = (context: CliContext, name: string, options: SieveAppl
     const { config, user: owner } = opened;
     const program = await programOf(opened);
     const store = createMaildirStore({
-      maildirOf: account => maildirPath(config.options.stores.mail, dataFolder(config), account),
+      maildirOf: account => userPath(config.options.stores.mail, dataFolder(config), account),
       host: config.options.hostname ?? hostname(),
       clock: context.clock,
     });
@@ -166,11 +112,12 @@ export const sieveApply = (context: CliContext, name: string, options: SieveAppl
       // What is filed from here into here again is not looked at twice.
       const records = [...mailbox.records];
       const bar = progress(context, records.length);
-      const place: Place = { user, mailbox, dryRun: options.dryRun === true };
-      for (const [index, record] of records.entries()) {
+      const dryRun = options.dryRun === true;
+      const place: StoredPlace = { user: owner, mail: user, mailbox, metadata: opened.metadata };
+      for (const [index, { uid }] of records.entries()) {
         bar.step(index);
-        const message = await mailbox.message(record.uid);
-        if (message) applied.push(await applyTo(record, message, program, owner, context, place));
+        const one = await applyTo(uid, program, context, place, dryRun);
+        if (one) applied.push(one);
       }
       bar.end();
       await mailbox.close();
@@ -178,10 +125,10 @@ export const sieveApply = (context: CliContext, name: string, options: SieveAppl
       const changed = applied.filter(
         each => each.done.length > 0 || each.leftOut.length > 0 || each.error !== undefined,
       );
-      print(context, { folder: options.folder, dryRun: place.dryRun, messages: applied.length, changed }, () =>
+      print(context, { folder: options.folder, dryRun, messages: applied.length, changed }, () =>
         [
           ...changed.map(lineOf),
-          `${applied.length} messages, ${changed.filter(each => each.done.length > 0).length} ${place.dryRun ? 'would change' : 'changed'}`,
+          `${applied.length} messages, ${changed.filter(each => each.done.length > 0).length} ${dryRun ? 'would change' : 'changed'}`,
         ].join('\n'),
       );
       return applied.some(each => each.error !== undefined) ? exitCodes.negative : exitCodes.ok;

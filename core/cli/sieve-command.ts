@@ -2,11 +2,12 @@
 import { mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { verdictSources } from '../compose/sieve-rules.ts';
+import { verdictSources } from '../compose/sieve-rule-set.ts';
 import { openScripts, ruleRegistry } from '../compose/sieve-scripts.ts';
 import { dataFolder, openAccountsOn } from '../compose/stores.ts';
 import { type LoadedConfig, loadConfig } from '../config/load.ts';
 import type { Clock } from '../lib/clock.ts';
+import { type Metadata, openMetadata } from '../mailstore/metadata.ts';
 import { type ScriptTest, testScript } from '../sieve/check-script.ts';
 import type { SieveHost } from '../sieve/contract.ts';
 import { type Diagnostic, formatDiagnostics } from '../sieve/diagnostic.ts';
@@ -41,7 +42,7 @@ const shown = (file: string, diagnostics: readonly Diagnostic[]): string =>
     .join('\n');
 
 export async function sieveCheck(context: CliContext, file: string): Promise<ExitCode> {
-  const { diagnostics } = compile(await readInput(context, file), { registry: ruleRegistry() });
+  const { diagnostics } = compile(await readInput(context, file), { registry: ruleRegistry({ imap: true }) });
   const valid = !hasErrors(diagnostics);
   print(context, { valid, diagnostics }, () =>
     [shown(file, diagnostics), valid ? `${file} is valid.` : ''].filter(text => text !== '').join('\n'),
@@ -111,6 +112,7 @@ export async function sieveTest(
 export interface OpenedScripts {
   readonly config: LoadedConfig;
   readonly scripts: SieveScripts;
+  readonly metadata: Metadata;
   readonly user: string;
 }
 
@@ -141,7 +143,8 @@ export async function withScripts(
       // The next hop knows who its users are.
       if (!elsewhere && (await users.find(user)).kind !== 'found')
         throw new UsageError(`No user '${user}'`, exitCodes.negative);
-      return await work({ config, user, scripts: await openScripts(state, context.clock, ruleRegistry()) });
+      const scripts = await openScripts(state, context.clock);
+      return await work({ config, user, scripts, metadata: await openMetadata(state, context.clock) });
     } finally {
       await close();
     }

@@ -10,13 +10,13 @@ import type { Clock } from '../lib/clock.ts';
 import { randomId } from '../lib/random-id.ts';
 import type { TraceSink } from '../mail/trace.ts';
 import type { MailStore } from '../mailstore/mailbox.ts';
+import type { Metadata } from '../mailstore/metadata.ts';
 import { createManageSieveServer } from '../managesieve/server.ts';
 import type { SessionListenerOptions, SessionServer } from '../net/session-server.ts';
 import type { Tls } from '../net/tls.ts';
 import type { Chain } from '../pipeline/chain.ts';
 import type { Dns } from '../plugin/contract.ts';
 import { createPop3Server } from '../pop3/server.ts';
-import type { Registry } from '../sieve/contract.ts';
 import type { SieveScripts } from '../sieve/script-store.ts';
 import { defaultSettings } from '../sieve/settings.ts';
 import type { FlushQueue, Settle } from '../smtp/ports.ts';
@@ -24,6 +24,8 @@ import { createSmtpServer } from '../smtp/server.ts';
 import { createSpoolMemory } from '../smtp/spool-memory.ts';
 import type { ListenerAddress } from './first-run.ts';
 import { verifiedReverseName } from './reverse-name.ts';
+import { ruleRegistry } from './sieve-scripts.ts';
+import type { StoredRules } from './sieve-stored.ts';
 
 export interface ListenerParts {
   readonly hostname: string;
@@ -36,7 +38,9 @@ export interface ListenerParts {
   /** Makes what waits for a domain due now; resolves to the number of recipients. */
   readonly flushDomain: (domain: string) => Promise<number>;
   readonly scripts: SieveScripts;
-  readonly sieveRegistry: Registry;
+  readonly metadata: Metadata;
+  /** Over stored mail, as the configuration is now. */
+  readonly rules: () => StoredRules | undefined;
   readonly tls: Tls;
   readonly dns: Dns;
   readonly log: Logger;
@@ -129,6 +133,8 @@ function imapServer(listener: ListenerOptions, options: GatewayOptions, parts: L
     spoolDir: path.join(parts.spoolDir, `imap-${listener.name}`),
     directory: parts.directory,
     store: parts.mail,
+    metadata: parts.metadata,
+    rules: parts.rules,
     ...commonParts(listener, parts),
   });
 }
@@ -150,11 +156,18 @@ function manageSieveServer(listener: ListenerOptions, parts: ListenerParts): Ses
     listener: sessionListener(listener),
     directory: parts.directory,
     scripts: parts.scripts,
-    extensions: parts.sieveRegistry.capabilities,
+    extensions: ruleRegistry({ imap: true }).capabilities,
     notifyMethods: ['mailto'],
     maxRedirects: defaultSettings.maxRedirects,
     ...commonParts(listener, parts),
   });
+}
+
+/** RFC 5804 §3: where users of this gateway manage their scripts. */
+export function sieveUrlOf({ listeners }: Pick<GatewayOptions, 'listeners'>, hostname: string): string | undefined {
+  const listener = listeners.find(({ role }) => role === 'managesieve');
+  if (!listener) return undefined;
+  return `sieve://${hostname}${listener.port === 4190 || listener.port === 0 ? '' : `:${listener.port}`}`;
 }
 
 function sessionListener(listener: ListenerOptions): SessionListenerOptions {

@@ -6,12 +6,14 @@ import type { Logger } from 'pino';
 import type { Directory } from '../accounts/directory.ts';
 import type { Clock } from '../lib/clock.ts';
 import { parseMailbox } from '../mail/address.ts';
-import type { Dns, Host, Mailboxes, Rules } from '../plugin/contract.ts';
+import type { Dns, Host, Mailboxes } from '../plugin/contract.ts';
 import type { MemoryStore } from '../state/memory.ts';
 import { fileStamp } from './file-stamp.ts';
 import type { MailboxLookup } from './mailbox-lookup.ts';
 import type { RecipientPlan } from './recipient-sources.ts';
 import { readSecret } from './secret.ts';
+import type { GatewayRules } from './sieve-rules.ts';
+import type { StoredRules } from './sieve-stored.ts';
 
 export interface HostParts {
   readonly hostname: string;
@@ -26,7 +28,7 @@ export interface HostParts {
   readonly configFolder: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly submit: Host['submit'];
-  readonly rules: Rules;
+  readonly rules: GatewayRules;
   readonly memory: MemoryStore;
   /** Equal where rules that are open would be opened the same way. */
   readonly rulesRevision: string;
@@ -44,6 +46,14 @@ interface Given {
   readonly files: Map<string, string>;
   readonly secrets: Map<Parameters<Host['readSecret']>[0], string>;
   usedRules: boolean;
+  offers: Offers;
+}
+
+/** What entries of the chain do for other parts. */
+export interface Offers {
+  /** Rules over stored mail. */
+  readonly storedRules?: StoredRules;
+  readonly rewriteForwarded?: Parameters<Host['onForward']>[0];
 }
 
 export interface PluginHosts {
@@ -55,6 +65,8 @@ export interface PluginHosts {
     /** The configuration runs: entries that were kept answer from it too. */
     adopt(): void;
   };
+  /** Of running entries; the later ones win. */
+  offers(entryNames: readonly string[]): Offers;
 }
 
 function mailboxesOf(given: Given): Mailboxes {
@@ -89,9 +101,11 @@ function hostOver(given: Given, entryName: string): Host {
     dns: parts.dns,
     mailboxes: mailboxesOf(given),
     rules: {
-      open(options) {
+      async open(options) {
         given.usedRules = true;
-        return given.parts.rules.open(options);
+        const { runner, stored } = await given.parts.rules.open(options);
+        given.offers = { ...given.offers, storedRules: stored };
+        return runner;
       },
     },
     memory: parts.memory.of(memoryOwner(entryName)),
@@ -108,6 +122,9 @@ function hostOver(given: Given, entryName: string): Host {
       given.secrets.set(secret, read);
       return read;
     },
+    onForward(rewriteForwarded) {
+      given.offers = { ...given.offers, rewriteForwarded };
+    },
     submit: mail => given.parts.submit(mail),
   };
 }
@@ -119,7 +136,14 @@ export function createPluginHosts(): PluginHosts {
       const fresh = new Map<string, Given>();
       return {
         hostFor(entryName) {
-          const given: Given = { parts, setUpUnder: parts, files: new Map(), secrets: new Map(), usedRules: false };
+          const given: Given = {
+            parts,
+            setUpUnder: parts,
+            files: new Map(),
+            secrets: new Map(),
+            usedRules: false,
+            offers: {},
+          };
           fresh.set(entryName, given);
           return hostOver(given, entryName);
         },
@@ -138,5 +162,6 @@ export function createPluginHosts(): PluginHosts {
         },
       };
     },
+    offers: names => Object.assign({}, ...names.map(name => running.get(name)?.offers ?? {})) as Offers,
   };
 }

@@ -7,11 +7,14 @@ import { parseMailbox } from '../mail/address.ts';
 import type { Recipient } from '../mail/envelope.ts';
 import { readMessage } from '../mail/message.ts';
 import type { DeliveryResult, DeliveryTarget, MailStore, UserMail } from '../mailstore/mailbox.ts';
-import { flagBits, MailboxError } from '../mailstore/mailbox.ts';
+import { flagBits, MailboxError, mailboxId } from '../mailstore/mailbox.ts';
+import type { Metadata } from '../mailstore/metadata.ts';
 import type { ScriptPort } from '../sieve/contract.ts';
 import type { MailboxPort, OutgoingMail, OutgoingPort, TrackingPort } from '../sieve/ports.ts';
 import { HostError } from '../sieve/ports.ts';
 import { ScriptError, type SieveScripts } from '../sieve/script-store.ts';
+import type { Forwarding } from './forwarding.ts';
+import type { CompiledScripts } from './sieve-compiled.ts';
 import type { StoreBatch } from './store-batch.ts';
 import { NotSubmittedError, type Submitter } from './submitter.ts';
 
@@ -21,7 +24,7 @@ export interface Owner {
   readonly quotaBytes?: number;
 }
 
-const hostError = (error: unknown): HostError => {
+export const hostError = (error: unknown): HostError => {
   if (error instanceof HostError) return error;
   const message = error instanceof Error ? error.message : String(error);
   const permanent = error instanceof MailboxError && error.code !== 'unavailable' && error.code !== 'inuse';
@@ -40,14 +43,64 @@ export function storedFlags(flags: readonly string[]): { readonly flags: number;
   return { flags: bits, keywords };
 }
 
+const isInbox = (name: string): boolean => name.toUpperCase() === 'INBOX';
+export const canonical = (name: string): string => (isInbox(name) ? 'INBOX' : name);
+
+export type WithUser = <T>(work: (user: UserMail) => Promise<T>) => Promise<T>;
+
+/** What can be asked of a user's mailboxes, and done to them, besides storing. */
+export function mailboxNames(
+  user: string,
+  withUser: WithUser,
+  metadata: Metadata,
+): Omit<Required<MailboxPort>, 'store' | 'mayStore' | 'invalidName'> {
+  const all = () => withUser(mail => mail.list());
+  const find = async (name: string) =>
+    (await all()).find(mailbox => mailbox.name === canonical(name) && mailbox.selectable);
+  return {
+    exists: async name => isInbox(name) || (await find(name)) !== undefined,
+    /** Subscribed at once, or most mail programs would not show it. */
+    create: (name, { specialUse }) =>
+      withUser(async mail => {
+        const uses = specialUse === undefined ? {} : { specialUse: [specialUse as `\\Junk`] };
+        await mail.create(name, uses).catch((error: unknown) => {
+          if (!(error instanceof MailboxError && error.code === 'alreadyexists')) throw error;
+        });
+        await mail.subscribe(name, true);
+      }),
+    async delete(name) {
+      await withUser(mail => mail.delete(name));
+      await metadata.remove(user, canonical(name));
+    },
+    bySpecialUse: async use =>
+      (await all()).find(({ specialUse }) => specialUse.some(own => own.toLowerCase() === use.toLowerCase()))?.name,
+    specialUses: async name => (await find(name))?.specialUse ?? [],
+    byId: id =>
+      withUser(async mail => {
+        for (const { name, selectable } of await mail.list())
+          if (selectable && mailboxId((await mail.status(name)).uidValidity) === id) return name;
+        return undefined;
+      }),
+    async metadata(mailbox, entry) {
+      const entries = await metadata.entries(user, mailbox === null ? '' : canonical(mailbox)).catch(rethrow);
+      return entries.get(entry)?.toString('utf8');
+    },
+  };
+}
+
+const rethrow = (error: unknown): never => {
+  throw hostError(error);
+};
+
 /** `failed` hears what became of the last message that could not be stored. */
 export function mailboxPort(
   owner: Owner,
   store: MailStore,
+  metadata: Metadata,
   batch: StoreBatch,
   failed: (result: Exclude<DeliveryResult, { kind: 'stored' }>) => void,
 ): MailboxPort {
-  async function withUser<T>(work: (user: UserMail) => Promise<T>): Promise<T> {
+  const withUser: WithUser = async work => {
     try {
       const { user: name, quotaBytes } = owner;
       const user = await store.user(name, quotaBytes === undefined ? {} : { quotaBytes });
@@ -59,34 +112,14 @@ export function mailboxPort(
     } catch (error) {
       throw hostError(error);
     }
-  }
-  const isInbox = (name: string): boolean => name.toUpperCase() === 'INBOX';
-  const find = (name: string) =>
-    withUser(async user => (await user.list()).find(mailbox => mailbox.name === name && mailbox.selectable));
-  const exists = async (name: string): Promise<boolean> => isInbox(name) || (await find(name)) !== undefined;
-  /** Subscribed at once, or most mail programs would not show it. */
-  const create = (name: string, specialUse?: string): Promise<void> =>
-    withUser(async user => {
-      const uses = specialUse === undefined ? {} : { specialUse: [specialUse as `\\Junk`] };
-      await user.create(name, uses).catch((error: unknown) => {
-        if (!(error instanceof MailboxError && error.code === 'alreadyexists')) throw error;
-      });
-      await user.subscribe(name, true);
-    });
+  };
+  const names = mailboxNames(owner.user, withUser, metadata);
   return {
-    exists,
-    create: (name, options) => create(name, options.specialUse),
-    delete: name => withUser(user => user.delete(name)),
-    async bySpecialUse(use) {
-      const all = await withUser(user => user.list());
-      return all.find(({ specialUse }) => specialUse.some(own => own.toLowerCase() === use.toLowerCase()))?.name;
-    },
-    async specialUses(name) {
-      return (await find(isInbox(name) ? 'INBOX' : name))?.specialUse ?? [];
-    },
-    async store({ mailbox, flags, create: mayCreate, specialUse, message }) {
-      const name = isInbox(mailbox) ? 'INBOX' : mailbox;
-      if (mayCreate && !(await exists(name))) await create(name, specialUse);
+    ...names,
+    async store({ mailbox, flags, create, specialUse, message }) {
+      const name = canonical(mailbox);
+      if (create && !(await names.exists(name)))
+        await names.create(name, specialUse === undefined ? {} : { specialUse });
       const target: DeliveryTarget = { ...owner, mailbox: name, ...storedFlags(flags) };
       const result = await batch.store(message, target);
       if (result.kind === 'stored') return;
@@ -110,17 +143,19 @@ function recipientOf(text: string, dsn: OutgoingMail['dsn']): Recipient {
 
 /** `origin` names in traces who sent; `refuse` keeps the text for the client, who hears it or a report of the queue. */
 export function outgoingPort(
-  submitter: Pick<Submitter, 'send'>,
+  { submitter, forwarding }: { readonly submitter: Pick<Submitter, 'send'>; readonly forwarding: Forwarding },
   origin: string,
-  refuse: (reason: string) => void,
+  refuse?: (reason: string) => void,
 ): OutgoingPort {
   return {
     async refuse({ reason }) {
-      refuse(reason);
-      return true;
+      refuse?.(reason);
+      return refuse !== undefined;
     },
-    async send({ from, to, message, dsn }) {
-      const parsed = from === '' ? undefined : parseMailbox(from);
+    async send({ from, to, message, dsn, reason }) {
+      const rewritten = reason === 'redirect' && from !== '' ? to.map(each => forwarding.senderFor(from, each)) : [];
+      const sender = rewritten.find(each => each !== from) ?? from;
+      const parsed = sender === '' ? undefined : parseMailbox(sender);
       const { ret, envid } = dsn ?? {};
       try {
         await submitter.send({
@@ -140,21 +175,50 @@ export function outgoingPort(
   };
 }
 
-/** Scripts that others include: the user's own by name, the gateway's from a folder as `NAME.sieve`. */
-export function scriptPort(user: string, scripts: SieveScripts, globalFolder: string | undefined): ScriptPort {
+/**
+ * Scripts that others include: the user's own by name, the gateway's from a folder as `NAME.sieve`. Each is compiled in its
+ * own language, whoever includes it: a user's script does not get at programs by way of one of the gateway's.
+ */
+export function scriptPort(
+  user: string,
+  scripts: SieveScripts,
+  globalFolder: string | undefined,
+  compiled: CompiledScripts,
+  imap: boolean,
+): ScriptPort {
+  async function source(location: 'personal' | 'global', name: string): Promise<Buffer | undefined> {
+    try {
+      if (location === 'personal') return await scripts.get(user, name);
+      return await globalSource(globalFolder, name);
+    } catch (error) {
+      if (error instanceof ScriptError && ['nonexistent', 'name'].includes(error.code)) return undefined;
+      throw hostError(error);
+    }
+  }
   return {
     async load(location, name) {
-      try {
-        if (location === 'personal') return await scripts.get(user, name);
-        if (globalFolder === undefined || !/^[\w][\w.-]*$/.test(name)) return undefined;
-        return await readFile(path.join(globalFolder, `${name}.sieve`));
-      } catch (error) {
-        if (error instanceof ScriptError && ['nonexistent', 'name'].includes(error.code)) return undefined;
-        if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-        throw hostError(error);
-      }
+      const content = await source(location, name);
+      if (content === undefined) return undefined;
+      const result = compiled.compile(content, name, { own: location === 'global', imap });
+      if (result.ok) return result.program;
+      const [first] = result.diagnostics.filter(({ severity }) => severity === 'error');
+      throw new HostError(
+        'permanent',
+        `Included script '${name}' is not valid: line ${first?.line}: ${first?.message}`,
+      );
     },
   };
+}
+
+/** Undefined where there is none of that name. */
+export async function globalSource(folder: string | undefined, name: string): Promise<Buffer | undefined> {
+  if (folder === undefined || !/^[\w][\w.-]*$/.test(name)) return undefined;
+  try {
+    return await readFile(path.join(folder, `${name}.sieve`));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 /**

@@ -1,5 +1,6 @@
 // The capability table: an extension is announced by a row here and lives in its command's file.
 import type { ImapLimits } from './limits.ts';
+import type { StoredMailRules } from './ports.ts';
 
 export interface CapabilityFacts {
   readonly loggedIn: boolean;
@@ -8,6 +9,8 @@ export interface CapabilityFacts {
   /** SASL mechanisms on offer. */
   readonly mechanisms: readonly string[];
   readonly limits: ImapLimits;
+  readonly metadata: boolean;
+  readonly rules: Pick<StoredMailRules, 'filter' | 'sieveUrl'> | undefined;
 }
 
 interface Row {
@@ -47,6 +50,14 @@ const rows: readonly Row[] = [
   { name: 'WITHIN', shown: loggedIn },
   { name: 'QUOTA', shown: loggedIn },
   { name: 'QUOTA=RES-STORAGE', shown: loggedIn },
+  { name: 'OBJECTID', shown: loggedIn },
+  { name: 'METADATA', shown: facts => facts.loggedIn && facts.metadata },
+  { name: 'FILTER=SIEVE', shown: facts => facts.loggedIn && facts.rules?.filter === true },
+  {
+    name: facts => `IMAPSIEVE=${facts.rules?.sieveUrl ?? ''}`,
+    // RFC 6785 §2.1: METADATA goes with it.
+    shown: facts => facts.loggedIn && facts.metadata && facts.rules?.sieveUrl !== undefined,
+  },
 ];
 
 export function capabilityNames(facts: CapabilityFacts): readonly string[] {

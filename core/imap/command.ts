@@ -6,10 +6,12 @@ import type { Account, AuthResult, Directory } from '../accounts/directory.ts';
 import type { SaslContext, SaslMechanism } from '../accounts/sasl/mechanism.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Mailbox, MailStore, UserMail } from '../mailstore/mailbox.ts';
+import type { Metadata } from '../mailstore/metadata.ts';
 import type { AppendSpool } from './append-spool.ts';
 import type { Input } from './input.ts';
 import type { ImapLimits } from './limits.ts';
 import type { Output } from './output.ts';
+import type { StoredMailRules } from './ports.ts';
 import type { Ending } from './response.ts';
 import type { View } from './view.ts';
 import type { Lexer } from './wire/lexer.ts';
@@ -23,6 +25,10 @@ export interface ImapService {
   readonly clock: Clock;
   readonly limits: ImapLimits;
   readonly spool: AppendSpool;
+  /** Absent: no METADATA. */
+  readonly metadata?: Metadata;
+  /** As the configuration is now; absent or undefined: no scripts. */
+  readonly rules?: () => StoredMailRules | undefined;
 }
 
 /** Extensions a client may switch on (RFC 5161). */

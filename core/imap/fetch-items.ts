@@ -5,6 +5,8 @@ import { WireError } from './wire/wire-error.ts';
 
 export type FetchItem =
   | { readonly kind: 'flags' | 'uid' | 'internaldate' | 'size' | 'modseq' | 'envelope' | 'body' | 'bodystructure' }
+  /** RFC 8474 §5.3. */
+  | { readonly kind: 'emailid' | 'threadid' }
   | {
       readonly kind: 'section';
       /** As it is named in the answer: `BODY[…]<…>` or the RFC822 macro. */
@@ -54,6 +56,8 @@ const items: ReadonlyMap<string, (lexer: Lexer) => FetchItem> = new Map([
   ['RFC822.TEXT', rfc822('RFC822.TEXT', text, true)],
   /** RFC 7162 §3.1.5. */
   ['MODSEQ', simple('modseq')],
+  ['EMAILID', simple('emailid')],
+  ['THREADID', simple('threadid')],
   ['BODY', (lexer: Lexer): FetchItem => (lexer.peek() === '[' ? section(lexer, true) : { kind: 'body' })],
   ['BODY.PEEK', (lexer: Lexer): FetchItem => section(lexer, false)],
   ['BINARY', (lexer: Lexer): FetchItem => binary(lexer, true)],

@@ -24,6 +24,11 @@ export function encodeFlags(record: FlagSet, recent: boolean): string {
   return `(${[words, recent ? '\\Recent' : '', ...record.keywords].filter(word => word !== '').join(' ')})`;
 }
 
+export const flagNames = (record: FlagSet): readonly string[] => [
+  ...order.filter(name => (record.flags & flagBits[name]) !== 0),
+  ...record.keywords,
+];
+
 /** Turns flags as written into a set. \Recent is not the client's to set (RFC 3501 §2.3.2) and is left out. */
 export function flagSet(words: readonly string[]): FlagSet {
   let flags = 0;

@@ -1,6 +1,7 @@
 // One message during one FETCH: opened when something first needs its bytes, at most once; what was parsed is kept in
 // the mailbox's index under keys that carry the version of our encoding.
 import type { Message } from '../mail/message.ts';
+import { emailId } from '../mailstore/email-id.ts';
 import type { Mailbox, Uid } from '../mailstore/mailbox.ts';
 import { describeStructure, type PartOutline, type Structure } from './body-structure.ts';
 import { encodeEnvelope } from './envelope.ts';
@@ -31,6 +32,10 @@ export class MessageReader {
 
   structure(): Promise<Structure | undefined> {
     return this.mailbox.cached(this.uid, structureKey, async message => describeStructure(await message.mime()));
+  }
+
+  emailId(): Promise<string | undefined> {
+    return emailId(this.mailbox, this.uid);
   }
 
   async source(): Promise<SectionSource | undefined> {

@@ -25,7 +25,7 @@ export type PlainCode =
   | 'UNKNOWN-CTE'
   | 'USEATTR';
 export type ArgumentCode =
-  `${'APPENDUID' | 'BADCHARSET' | 'CAPABILITY' | 'COPYUID' | 'HIGHESTMODSEQ' | 'MODIFIED' | 'PERMANENTFLAGS' | 'UIDNEXT' | 'UIDVALIDITY' | 'UNSEEN'} ${string}`;
+  `${'APPENDUID' | 'BADCHARSET' | 'CAPABILITY' | 'COPYUID' | 'HIGHESTMODSEQ' | 'MAILBOXID' | 'METADATA' | 'MODIFIED' | 'PERMANENTFLAGS' | 'UIDNEXT' | 'UIDVALIDITY' | 'UNSEEN'} ${string}`;
 export type ResponseCode = PlainCode | ArgumentCode;
 
 /** How a command ended. `text` is for the client: generic, ASCII, no path, host or reason of ours (invariant I6). */

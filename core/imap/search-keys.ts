@@ -137,6 +137,18 @@ const modseq: KeyParser = reader => {
   return test(record => record.modseq >= least);
 };
 
+/** RFC 8474 §5.4; no message has a THREADID here. */
+const emailId: KeyParser = ({ lexer }) => {
+  lexer.sp();
+  const id = lexer.atom();
+  return () => ({ kind: 'email-id', id });
+};
+const threadId: KeyParser = ({ lexer }) => {
+  lexer.sp();
+  lexer.atom();
+  return test(() => false);
+};
+
 const uid: KeyParser = ({ lexer }) => {
   lexer.sp();
   return among(lexer.sequenceSet(), true);
@@ -186,6 +198,8 @@ const keys: ReadonlyMap<string, KeyParser> = new Map<string, KeyParser>([
   ['OLDER', within((age, interval) => age > interval)],
   ['YOUNGER', within((age, interval) => age <= interval)],
   ['UID', uid],
+  ['EMAILID', emailId],
+  ['THREADID', threadId],
   ['MODSEQ', modseq],
   ['NOT', reader => not(reader)],
   ['OR', reader => or(reader)],

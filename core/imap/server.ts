@@ -3,11 +3,13 @@ import type { Logger } from 'pino';
 import type { Directory } from '../accounts/directory.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { MailStore } from '../mailstore/mailbox.ts';
+import type { Metadata } from '../mailstore/metadata.ts';
 import { createSessionServer, type SessionListenerOptions, type SessionServer } from '../net/session-server.ts';
 import type { Tls } from '../net/tls.ts';
 import { appendSpool } from './append-spool.ts';
 import type { ImapService } from './command.ts';
 import { defaultLimits, type ImapLimits } from './limits.ts';
+import type { StoredMailRules } from './ports.ts';
 import { Session } from './session.ts';
 
 export interface ImapListenerOptions extends SessionListenerOptions {
@@ -24,6 +26,8 @@ export interface ImapServerOptions {
   readonly log: Logger;
   readonly clock: Clock;
   readonly tls?: Tls;
+  readonly metadata?: Metadata;
+  readonly rules?: () => StoredMailRules | undefined;
 }
 
 /** Throws where the options cannot work: TLS demanded without a certificate. */
@@ -31,8 +35,17 @@ export function createImapServer(options: ImapServerOptions): SessionServer {
   const { listener: config, clock, log, tls } = options;
   const limits: ImapLimits = { ...defaultLimits, ...config.limits };
   const spool = appendSpool(options.spoolDir, limits.memoryBytes);
-  const { hostname, directory, store } = options;
-  const service: ImapService = { hostname, directory, store, clock, limits, spool };
+  const { hostname, directory, store, metadata, rules } = options;
+  const service: ImapService = {
+    hostname,
+    directory,
+    store,
+    clock,
+    limits,
+    spool,
+    ...(metadata && { metadata }),
+    ...(rules && { rules }),
+  };
   const server = createSessionServer({
     protocol: 'imap',
     listener: config,

@@ -209,7 +209,9 @@ export class Session implements Selected, Anonymous {
   capabilities(): readonly string[] {
     const { loggedIn, canStartTls, passwordsForbidden } = this;
     const mechanisms = this.mechanisms.map(mechanism => mechanism.name);
-    return capabilityNames({ loggedIn, canStartTls, passwordsForbidden, mechanisms, limits: this.service.limits });
+    const { limits, metadata } = this.service;
+    const facts = { loggedIn, canStartTls, passwordsForbidden, mechanisms, limits };
+    return capabilityNames({ ...facts, metadata: metadata !== undefined, rules: this.service.rules?.() });
   }
 
   logout(): void {

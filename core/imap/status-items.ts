@@ -1,5 +1,5 @@
 // The items of STATUS as a table, shared by STATUS and LIST … RETURN (STATUS …).
-import type { MailboxStatus } from '../mailstore/mailbox.ts';
+import { type MailboxStatus, mailboxId } from '../mailstore/mailbox.ts';
 import type { ImapLimits } from './limits.ts';
 import type { Lexer } from './wire/lexer.ts';
 import { WireError } from './wire/wire-error.ts';
@@ -12,6 +12,8 @@ const items = {
   UNSEEN: (status: MailboxStatus) => status.unseen,
   /** RFC 7162 §3.1.7. */
   HIGHESTMODSEQ: (status: MailboxStatus) => status.highestModseq,
+  /** RFC 8474 §4.3. */
+  MAILBOXID: (status: MailboxStatus) => `(${mailboxId(status.uidValidity)})`,
   /** RFC 8438 §3. */
   SIZE: (status: MailboxStatus) => status.size,
   /** RFC 7889 §3. */

@@ -42,6 +42,12 @@ export interface MailboxStatus {
   readonly size: number;
 }
 
+/**
+ * MAILBOXID (RFC 8474 §4): a UIDVALIDITY is given out once per account, stays when a mailbox is renamed, and changes when
+ * the mailbox is no longer the same.
+ */
+export const mailboxId = (uidValidity: number): string => `F${uidValidity}`;
+
 export interface AppendOptions {
   readonly flags?: number;
   readonly keywords?: readonly string[];

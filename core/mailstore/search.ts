@@ -7,6 +7,7 @@ import { decodeWords } from '../mail/encoded-words.ts';
 import type { HeaderList } from '../mail/headers.ts';
 import type { Message } from '../mail/message.ts';
 import type { MimePart } from '../mail/mime.ts';
+import { emailId } from './email-id.ts';
 import type { Mailbox, MessageRecord } from './mailbox.ts';
 
 export type SearchKey =
@@ -20,6 +21,8 @@ export type SearchKey =
   | { readonly kind: 'body'; readonly text: string }
   /** In the header or the body. */
   | { readonly kind: 'text'; readonly text: string }
+  /** EMAILID (RFC 8474 §5.4). */
+  | { readonly kind: 'email-id'; readonly id: string }
   /** Day of the Date field as written, disregarding time and zone: ms of its midnight, `from` inclusive, `to` exclusive. */
   | { readonly kind: 'sent'; readonly from: number; readonly to: number };
 
@@ -99,7 +102,8 @@ async function byMessage(
   options: SearchOptions,
 ): Promise<boolean> {
   const message = await mailbox.message(record.uid);
-  return message !== undefined && matches(new Content(message, options), record, key);
+  const content = message && new Content(message, options, () => emailId(mailbox, record.uid));
+  return content !== undefined && matches(content, record, key);
 }
 
 async function matches(content: Content, record: MessageRecord, key: SearchKey): Promise<boolean> {
@@ -122,6 +126,8 @@ async function matches(content: Content, record: MessageRecord, key: SearchKey):
       const day = sentDay(content.message.headers);
       return day !== undefined && day >= key.from && day < key.to;
     }
+    case 'email-id':
+      return (await content.emailId()) === key.id;
     case 'text':
       return headersContain(content.message.headers, key.text) || content.bodyContains(key.text);
     case 'body':
@@ -174,10 +180,12 @@ class Content {
   readonly message: Message;
   private readonly maxPartBytes: number;
   private readonly texts = new Map<MimePart, string>();
+  readonly emailId: () => Promise<string | undefined>;
   private looked = 0;
 
-  constructor(message: Message, options: SearchOptions) {
+  constructor(message: Message, options: SearchOptions, id: () => Promise<string | undefined>) {
     this.message = message;
+    this.emailId = id;
     this.maxPartBytes = options.maxPartBytes ?? defaultMaxPartBytes;
   }
 

@@ -197,6 +197,26 @@ export interface RuleOptions {
     /** File by `user+mailbox@domain`. */
     readonly subaddress: boolean;
   };
+  /** Lists that rules may look into (RFC 6134): name → file, `%u` account, `%d` domain, `%n` local part. */
+  readonly lists: Readonly<Record<string, string>>;
+  /** External programs, for the gateway's own scripts. */
+  readonly programs?: { readonly folder: string; readonly timeoutMs: number };
+  /** Rules over mail that is there already. */
+  readonly imap: {
+    /** RFC 6785 */
+    readonly userScripts: boolean;
+    /** FILTER=SIEVE */
+    readonly filter: boolean;
+    readonly expunge: boolean;
+    readonly mailboxes: readonly {
+      /** Where messages come or change: a name, a special use such as `\\Junk`, or `*`. */
+      readonly name: string;
+      readonly from?: string;
+      readonly causes: readonly ('APPEND' | 'COPY' | 'FLAG')[];
+      readonly before?: string;
+      readonly after?: string;
+    }[];
+  };
   /** Most bytes in one field that `addheader` adds. */
   readonly editMaxFieldBytes: number;
 }
@@ -240,7 +260,10 @@ export interface Remembered {
 export interface CheckHost {
   resolvePath(path: string): string;
   /** Errors of a script file, `file:line:column: error: …`; empty where it is fine. */
-  checkRules(file: string): Promise<readonly string[]>;
+  checkRules(
+    file: string,
+    language?: { readonly imap?: boolean; readonly programs?: boolean },
+  ): Promise<readonly string[]>;
 }
 
 /** What the gateway offers to a plugin: small interfaces, grown only for a plugin that cannot be written otherwise. */
@@ -260,6 +283,11 @@ export interface Host {
   resolvePath(path: string): string;
   /** What a `secret()` option refers to. Throws where it cannot be read. */
   readSecret(secret: SecretReference): string;
+  /**
+   * For a plugin that rewrites senders: what users' rules send on leaves under the sender that `rewrite` gives, undefined:
+   * under its own. Called in `setup`; the last one that calls it has it.
+   */
+  onForward(rewrite: (sender: string, recipient: string) => string | undefined): void;
   /** Puts a new message into the gateway as if it had been submitted locally; resolves to its queue id once durable. */
   submit(mail: {
     readonly sender: string | null;

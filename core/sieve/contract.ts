@@ -363,6 +363,8 @@ export interface SieveResult {
   readonly steps: number;
   readonly trace: readonly EvaluationStep[];
   readonly registry: Registry;
+  /** Of the actions, by name, as the scripts that took them know them: they may speak different languages. */
+  readonly definitions: ReadonlyMap<string, ActionDefinition>;
   readonly runs: number;
   /** For `execute`, after all actions succeeded. */
   readonly afterwards: readonly ((execution: Execution) => Promise<void>)[];
@@ -599,6 +601,8 @@ export interface SieveHost {
   readonly message: Message | Uint8Array;
   readonly envelope: SieveEnvelope;
   readonly clock: Clock;
+  /** Flags that the message has already; none at delivery. */
+  readonly flags?: readonly string[];
   readonly mailboxes: MailboxPort;
   readonly outgoing: OutgoingPort;
   /** Read anew each time a value is wanted: they may change between runs and during one. */

@@ -18,7 +18,10 @@ export interface Diagnostic extends Position {
 /** `12:5: error: Unknown command 'fileintoo'`, one per line, as `postern sieve check` and ManageSieve show it. */
 export function formatDiagnostics(diagnostics: readonly Diagnostic[]): string {
   return diagnostics
-    .map(d => `${d.script === undefined ? '' : `${d.script}:`}${d.line}:${d.column}: ${d.severity}: ${d.message}`)
+    .map(
+      d =>
+        `${d.script === undefined || d.script === '' ? '' : `${d.script}:`}${d.line}:${d.column}: ${d.severity}: ${d.message}`,
+    )
     .join('\n');
 }
 

@@ -113,7 +113,7 @@ class Executor {
   }
 
   #definition(entry: Entry): ActionDefinition {
-    const definition = this.#result.registry.actions.get(entry.action);
+    const definition = this.#result.definitions.get(entry.action);
     if (!definition) throw new HostError('permanent', `Unknown action '${entry.action}'`);
     return definition;
   }

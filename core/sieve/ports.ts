@@ -36,6 +36,8 @@ export interface StoreRequest {
   readonly create: boolean;
   /** RFC 8579: give this use to a mailbox that is created. */
   readonly specialUse?: string;
+  /** A copy of what was sent (RFC 8580), not the message that the script is about. */
+  readonly fcc?: boolean;
   readonly message: Rope;
 }
 

@@ -7,6 +7,7 @@ import { makeMessage } from '../mail/message.ts';
 import { bufferRope } from '../mail/rope.ts';
 import { WordCall } from './call.ts';
 import type {
+  ActionDefinition,
   Call,
   CompiledCommand,
   CompiledTest,
@@ -80,6 +81,7 @@ class Interpreter implements Run {
   #waitedMs = 0;
   readonly #state = new Map<unknown, unknown>();
   readonly #frames: Frame[] = [];
+  readonly #definitions: Map<string, ActionDefinition>;
   readonly #places = new WeakMap<HostError, Place>();
 
   constructor(host: SieveHost, options: RunOptions) {
@@ -95,6 +97,7 @@ class Interpreter implements Run {
     this.#entries = (after?.actions ?? []).filter(entry => !entry.implicit);
     this.#sequence = after?.runs ?? 0;
     this.#afterwards = [...(after?.afterwards ?? [])];
+    this.#definitions = new Map(after?.definitions);
     this.#maxSteps = setting(host.settings, 'maxSteps');
     this.#startedMs = host.clock.monotonic();
   }
@@ -343,12 +346,20 @@ class Interpreter implements Run {
 
   #finish(draft: MutableEntry): Entry {
     const { cancelsKeep: _, flags, ...rest } = draft;
-    return { ...rest, flags: flags ?? [], script: this.program.name, sequence: this.#sequence };
+    // For `definitions`; throws where nobody can carry it out.
+    this.#action(draft.action);
+    return {
+      ...rest,
+      flags: flags ?? this.host.flags ?? [],
+      script: this.program.name,
+      sequence: this.#sequence,
+    };
   }
 
-  #action(name: string) {
-    const definition = this.program.registry.actions.get(name);
+  #action(name: string): ActionDefinition {
+    const definition = this.#definitions.get(name) ?? this.program.registry.actions.get(name);
     if (!definition) throw new ScriptError(`Unknown action '${name}'`);
+    this.#definitions.set(name, definition);
     return definition;
   }
 
@@ -455,6 +466,7 @@ class Interpreter implements Run {
       steps: this.#steps,
       trace: [...this.#trace],
       registry: program.registry,
+      definitions: new Map(this.#definitions),
       runs: this.#sequence + 1,
       afterwards: [...this.#afterwards],
     };

@@ -58,6 +58,8 @@ export interface ScriptStoreOptions {
   readonly state: State;
   readonly clock: Clock;
   check(content: Buffer): readonly Diagnostic[];
+  /** What an active script must pass as well. Default: nothing more. */
+  checkActive?(content: Buffer): readonly Diagnostic[];
   /** Per user. Default 64. */
   readonly maxScripts?: number;
   /** Of one script. Default 256 KiB. */
@@ -108,6 +110,23 @@ export async function openScriptStore(options: ScriptStoreOptions): Promise<Siev
     return count;
   }
 
+  async function get(user: string, given: string): Promise<Buffer> {
+    const name = scriptName(given);
+    const [row] = await state.query('SELECT content FROM sieve_script WHERE account = ? AND name = ?', [user, name]);
+    if (row === undefined) throw missing(name);
+    return Buffer.from(row['content'] as Uint8Array);
+  }
+
+  function refuseInvalid(name: string, diagnostics: readonly Diagnostic[], what = 'has errors'): void {
+    if (diagnostics.some(({ severity }) => severity === 'error'))
+      throw new ScriptError('invalid', `Script "${name}" ${what}`, diagnostics);
+  }
+
+  async function isActive(user: string, name: string): Promise<boolean> {
+    const sql = 'SELECT 1 FROM sieve_script WHERE account = ? AND name = ? AND active = 1';
+    return (await state.query(sql, [user, name])).length > 0;
+  }
+
   function refuseSize(size: number): void {
     if (size > maxBytes) throw new ScriptError('maxsize', `A script has at most ${maxBytes} bytes`);
   }
@@ -127,12 +146,7 @@ export async function openScriptStore(options: ScriptStoreOptions): Promise<Siev
         changedAt: Number(row['changed_at']),
       }));
     },
-    async get(user, given) {
-      const name = scriptName(given);
-      const [row] = await state.query('SELECT content FROM sieve_script WHERE account = ? AND name = ?', [user, name]);
-      if (row === undefined) throw missing(name);
-      return Buffer.from(row['content'] as Uint8Array);
-    },
+    get,
     async active(user) {
       const cached = cache.get(user);
       if (cached !== undefined && cached.until > clock.monotonic()) return cached.script;
@@ -161,8 +175,8 @@ export async function openScriptStore(options: ScriptStoreOptions): Promise<Siev
       const name = scriptName(given);
       refuseSize(content.length);
       const diagnostics = check(content);
-      if (diagnostics.some(({ severity }) => severity === 'error'))
-        throw new ScriptError('invalid', `Script "${name}" has errors`, diagnostics);
+      refuseInvalid(name, diagnostics);
+      if (options.checkActive && (await isActive(user, name))) refuseInvalid(name, options.checkActive(content));
       const hash = createHash('sha256').update(content).digest('base64url');
       const count = await change(
         user,
@@ -181,6 +195,8 @@ export async function openScriptStore(options: ScriptStoreOptions): Promise<Siev
         return;
       }
       const name = scriptName(given);
+      if (options.checkActive)
+        refuseInvalid(name, options.checkActive(await get(user, name)), 'cannot run at delivery');
       const count = await change(
         user,
         `UPDATE sieve_script SET active = CASE WHEN name = ? THEN 1 ELSE 0 END

@@ -90,8 +90,11 @@ export interface SieveSettings {
   readonly autoCreate: boolean;
   /** Offset of local time, minutes east of UTC; default: the system's at the time in question. */
   readonly timeZoneMinutes: number | undefined;
-  /** RFC 6785: the script runs after an IMAP command, not at delivery. */
-  readonly imap: boolean;
+  /**
+   * Why the script runs: at delivery, because of an IMAP command (RFC 6785), or because its owner applies it to mail that
+   * is there already (FILTER=SIEVE).
+   */
+  readonly occasion: 'delivery' | 'imap-event' | 'filter';
   /** Settings of extensions from outside, by extension name. */
   readonly extensions: Readonly<Record<string, unknown>>;
 }
@@ -133,7 +136,7 @@ export const defaultSettings: SieveSettings = {
   programTimeoutMs: 10_000,
   autoCreate: false,
   timeZoneMinutes: undefined,
-  imap: false,
+  occasion: 'delivery',
   extensions: {},
 };
 

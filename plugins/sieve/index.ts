@@ -37,6 +37,24 @@ const fieldName = (preset: string, doc: string) =>
     .default(preset)
     .describe(doc);
 
+const cause = z.enum(['APPEND', 'COPY', 'FLAG']);
+const imapMailbox = z
+  .strictObject({
+    name: z
+      .string()
+      .min(1)
+      .describe('Mailbox where messages come or change: a name, a special use such as `\\Junk`, or `*` for all.'),
+    from: z.string().min(1).optional().describe('Only what is copied or moved from this mailbox; as `name`.'),
+    causes: z
+      .array(cause)
+      .min(1)
+      .default(['APPEND', 'COPY'])
+      .describe('Commands that start the scripts: `APPEND`, `COPY` (and MOVE), `FLAG` (a flag was changed).'),
+    before: z.string().min(1).optional().describe('Script that runs before the user’s.'),
+    after: z.string().min(1).optional().describe('Script that runs after the user’s, where the implicit keep stands.'),
+  })
+  .refine(({ before, after }) => before !== undefined || after !== undefined, 'Name a script: `before` or `after`');
+
 const options = z.strictObject({
   before: scriptFiles(
     'Scripts that run before the user’s own, in this order; paths relative to the configuration file.',
@@ -90,6 +108,37 @@ const options = z.strictObject({
     .prefault({})
     .describe('How rules of recipients in `relay` domains are told to the next hop.'),
   virusField: fieldName('X-Virus-Status', 'Field that `virustest` reads: `Clean` or `Infected`.'),
+  lists: z
+    .record(z.string().min(1), z.string().min(1))
+    .default({})
+    .describe(
+      'Lists for `:list` (RFC 6134), name and file, one entry a line; `%u` in a path is the account, `%d` its domain, `%n` its local part.',
+    ),
+  programs: z
+    .strictObject({
+      folder: z.string().min(1).describe('Folder of the programs; nothing outside of it is run.'),
+      timeout: duration().prefault('10s').describe('A program that takes longer is ended.'),
+    })
+    .optional()
+    .describe('Lets scripts of the gateway run programs: `vnd.dovecot.pipe`, `filter`, `execute`. Absent: none.'),
+  imap: z
+    .strictObject({
+      filter: z
+        .boolean()
+        .default(true)
+        .describe('Let IMAP clients apply scripts to mail that is there (`FILTER=SIEVE`).'),
+      userScripts: z
+        .boolean()
+        .default(true)
+        .describe('Let users attach scripts to mailboxes (RFC 6785), by metadata `/shared/imapsieve/script`.'),
+      expunge: z
+        .boolean()
+        .default(false)
+        .describe('Remove at once what a script over stored mail does not keep; otherwise it is marked `\\Deleted`.'),
+      mailboxes: z.array(imapMailbox).default([]).describe('Scripts of the gateway that IMAP commands start.'),
+    })
+    .prefault({})
+    .describe('Rules over mail that is there already.'),
 });
 type Options = z.output<typeof options>;
 
@@ -99,6 +148,21 @@ const filesOf = (list: Options['before'], host: Pick<Host, 'resolvePath'>): Rule
       ? { file: host.resolvePath(entry) }
       : { file: host.resolvePath(entry.file), domain: entry.domain.toLowerCase() },
   );
+
+function imapOf({ imap }: Options, host: Pick<Host, 'resolvePath'>): RuleOptions['imap'] {
+  const path = <K extends string>(key: K, file: string | undefined) =>
+    file === undefined ? {} : ({ [key]: host.resolvePath(file) } as { readonly [_ in K]: string });
+  return {
+    ...imap,
+    mailboxes: imap.mailboxes.map(({ name, from, causes, before, after }) => ({
+      name,
+      causes,
+      ...(from === undefined ? {} : { from }),
+      ...path('before', before),
+      ...path('after', after),
+    })),
+  };
+}
 
 /** Fields that only our own filters, or those of a relay network, may have written. */
 function forgedFields(at: WithMessage, { spamField, virusField, nextHop }: Options): readonly Edit[] {
@@ -117,8 +181,16 @@ export const sieve = definePlugin({
   doc: 'Runs users’ own rules (Sieve) and those of the gateway when mail is delivered.',
   options,
   async check(settings, host: CheckHost) {
+    const programs = settings.programs !== undefined;
     const files = [...filesOf(settings.before, host), ...filesOf(settings.after, host)];
-    return (await Promise.all(files.map(({ file }) => host.checkRules(file)))).flat();
+    const imapFiles = imapOf(settings, host).mailboxes.flatMap(({ before, after }) =>
+      [before ?? [], after ?? []].flat(),
+    );
+    const found = await Promise.all([
+      ...files.map(({ file }) => host.checkRules(file, { programs })),
+      ...imapFiles.map(file => host.checkRules(file, { programs, imap: true })),
+    ]);
+    return found.flat();
   },
   async setup(settings, host) {
     const rules = await host.rules.open({
@@ -135,6 +207,11 @@ export const sieve = definePlugin({
       spamField: settings.spamField,
       virusField: settings.virusField,
       editMaxFieldBytes: settings.editMaxField,
+      lists: Object.fromEntries(Object.entries(settings.lists).map(([name, file]) => [name, host.resolvePath(file)])),
+      ...(settings.programs === undefined
+        ? {}
+        : { programs: { folder: host.resolvePath(settings.programs.folder), timeoutMs: settings.programs.timeout } }),
+      imap: imapOf(settings, host),
     });
     return {
       message(at) {

@@ -2,6 +2,7 @@
 // under an address of our own, each recipient apart, so that local copies keep the sender. Bounces to such an address are
 // recognised at RCPT by hash and date, and go on to the sender. Nobody else can send through us that way.
 import {
+  type Address,
   accept,
   createSrs,
   defaultSrs,
@@ -13,6 +14,7 @@ import {
   type InMail,
   type MessageAnswer,
   parseDomain,
+  parseMailbox,
   pass,
   type Recipient,
   type Reply,
@@ -111,9 +113,19 @@ function createForwarder(settings: Options, host: Host) {
       ]);
   }
 
+  const isRewritten = (sender: Address): boolean => isForeign(sender.domain) && !isExcluded(sender.domain);
+
+  // What rules redirect is forwarded mail, too.
+  host.onForward((from, to) => {
+    const [sender, recipient] = [parseMailbox(from), parseMailbox(to)];
+    if (sender.kind !== 'address' || recipient.kind !== 'address') return undefined;
+    if (!isRewritten(sender.address) || !leaves(recipient.address.domain)) return undefined;
+    return srs.rewrite(sender.address, host.clock.now())?.text;
+  });
+
   function rewritten(at: WithMessage): readonly Edit[] {
     const { sender, recipients } = at.envelope;
-    if (!sender || !isForeign(sender.domain) || isExcluded(sender.domain)) return [];
+    if (!sender || !isRewritten(sender)) return [];
     const leaving = recipients.filter(({ address }) => leaves(address.domain));
     const address = leaving.length > 0 ? srs.rewrite(sender, host.clock.now()) : sender;
     // Too long to be rewritten: better under the sender's own name than not at all.

@@ -165,6 +165,7 @@ export async function testHost(setup: HostSetup = {}): Promise<TestHost> {
       if (read instanceof Error) throw read;
       return read;
     },
+    onForward: () => undefined,
     async submit(mail) {
       submitted.push(mail);
       return `q${submitted.length}`;

@@ -42,6 +42,8 @@ export interface MemoryHostOptions {
   readonly environment?: Readonly<Record<string, string>>;
   /** Entries by mailbox; `''` is the server. */
   readonly metadata?: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  /** Flags that the message has already. */
+  readonly flags?: readonly string[];
   readonly programs?: Readonly<
     Record<string, (input: string, args: readonly string[]) => { status: number; output: string }>
   >;
@@ -142,6 +144,7 @@ export function memoryHost(options: MemoryHostOptions = {}): MemoryHost {
         options.lists?.[list]?.some(item => item.toLowerCase() === value.toLowerCase()) ?? false,
       members: async list => options.lists?.[list],
     },
+    ...(options.flags ? { flags: options.flags } : {}),
     ...(options.programs ? { programs: memoryPrograms(options.programs) } : {}),
     notify: { schemes, send: async notification => void notifications.push(notification) },
     environment: item => options.environment?.[item],

@@ -4,6 +4,7 @@ import { type Authenticated, command, type LiteralRole } from '../command.ts';
 import { type FlagSet, parseFlagList } from '../flags.ts';
 import { parseMailbox } from '../mailbox-name.ts';
 import { type Ending, no, ok } from '../response.ts';
+import { tellArrived } from '../rule-events.ts';
 import { encodeNumberSet } from '../wire/encoder.ts';
 import type { Lexer } from '../wire/lexer.ts';
 import { withTarget } from './copy.ts';
@@ -28,7 +29,11 @@ export const append = command({
   },
   async run(at, { mailbox, messages }) {
     if (messages.some(message => message.source.size === 0)) return no('Message is empty', 'CANNOT');
-    return withTarget(at, mailbox, target => appendAll(target, messages));
+    return withTarget(at, mailbox, async target => {
+      const uids = await appendAll(target, messages);
+      await tellArrived(at, 'APPEND', target, uids);
+      return ok('Append completed', `APPENDUID ${target.uidValidity} ${encodeNumberSet(uids)}`);
+    });
   },
   announce,
 });
@@ -71,7 +76,7 @@ async function announce(
   return 'message';
 }
 
-async function appendAll(target: Mailbox, messages: readonly Appended[]): Promise<Ending> {
+async function appendAll(target: Mailbox, messages: readonly Appended[]): Promise<readonly Uid[]> {
   const uids: Uid[] = [];
   try {
     for (const { source, flags, internalDate } of messages)
@@ -86,5 +91,5 @@ async function appendAll(target: Mailbox, messages: readonly Appended[]): Promis
     }
     throw error;
   }
-  return ok('Append completed', `APPENDUID ${target.uidValidity} ${encodeNumberSet(uids)}`);
+  return uids;
 }

@@ -2,6 +2,7 @@ import { type Mailbox, MailboxError, type Uid } from '../../mailstore/mailbox.ts
 import { command, type Selected } from '../command.ts';
 import { parseMailbox } from '../mailbox-name.ts';
 import { type Ending, no, ok, Refusal, type ResponseCode } from '../response.ts';
+import { tellArrived } from '../rule-events.ts';
 import { encodeNumberSet } from '../wire/encoder.ts';
 import type { Lexer } from '../wire/lexer.ts';
 import type { SequenceSet } from '../wire/types.ts';
@@ -75,6 +76,7 @@ async function transfer(
 ): Promise<{ readonly code: ResponseCode | undefined; readonly complete: boolean }> {
   return withTarget(at, name, async target => {
     const { from, to } = await work(at.view.mailbox, target);
+    await tellArrived(at, 'COPY', target, to, at.view.mailbox.name);
     const code: ResponseCode | undefined =
       to.length > 0 ? `COPYUID ${target.uidValidity} ${encodeNumberSet(from)} ${encodeNumberSet(to)}` : undefined;
     return { code, complete: from.length === uids.length };

@@ -1,4 +1,4 @@
-import { type SpecialUse, specialUses } from '../../mailstore/mailbox.ts';
+import { mailboxId, type SpecialUse, specialUses } from '../../mailstore/mailbox.ts';
 import { command } from '../command.ts';
 import { delimiter, mailboxName } from '../mailbox-name.ts';
 import { bad, no, ok, Refusal } from '../response.ts';
@@ -17,7 +17,9 @@ export const create = command({
   async run(at, { name, specialUse }) {
     if (name.toUpperCase() === 'INBOX') return no('INBOX exists already', 'ALREADYEXISTS');
     await at.mail.create(name, specialUse.length > 0 ? { specialUse } : {});
-    return ok('Create completed');
+    // RFC 8474 §4.1.
+    const { uidValidity } = await at.mail.status(name);
+    return ok('Create completed', `MAILBOXID (${mailboxId(uidValidity)})`);
   },
 });
 

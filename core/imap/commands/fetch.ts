@@ -12,6 +12,7 @@ import { ClientGone } from '../input.ts';
 import { MessageReader } from '../message-reader.ts';
 import { bad, type Ending, no, ok } from '../response.ts';
 import { writeVanishedEarlier } from '../resync.ts';
+import { watchFlags } from '../rule-events.ts';
 import { cutPartial, findSection, type SectionSource } from '../section.ts';
 import { encodeDateTime, encodeSection } from '../wire/encoder.ts';
 import type { Lexer } from '../wire/lexer.ts';
@@ -81,9 +82,10 @@ async function runFetch(at: Selected, args: FetchArguments, byUid: boolean): Pro
   const immediate = wanted.every(item => immediateKinds.has(item.kind));
   if (vanished && changedSince !== undefined) writeVanishedEarlier(at.out, view.mailbox, changedSince, set);
   let gone = false;
+  const tellRules: (() => Promise<void>)[] = [];
   for (let from = 0; from < chosen.length; from += batchSize) {
     const batch = chosen.slice(from, from + batchSize);
-    const marked = marks ? await markSeen(at, batch) : nothingMarked;
+    const marked = marks ? await markSeen(at, batch, tellRules) : nothingMarked;
     for (const seq of batch) {
       const record = view.at(seq);
       if (!record) continue;
@@ -93,12 +95,13 @@ async function runFetch(at: Selected, args: FetchArguments, byUid: boolean): Pro
       if (at.out.behind) await at.out.pace();
     }
   }
+  for (const tell of tellRules) await tell();
   // RFC 2180 §4.1.2: some bodies could not be told, since another session removed the messages.
   return gone && !byUid ? no('Some messages were expunged', 'EXPUNGEISSUED') : ok('Fetch completed');
 }
 
 /** What the index record alone says: no waiting, no files. */
-const immediateKinds: ReadonlySet<string> = new Set(['flags', 'uid', 'internaldate', 'size', 'modseq']);
+const immediateKinds: ReadonlySet<string> = new Set(['flags', 'uid', 'internaldate', 'size', 'modseq', 'threadid']);
 
 const nothingMarked: ReadonlySet<number> = new Set();
 
@@ -122,13 +125,19 @@ function withFlags(items: readonly FetchItem[], modseq: boolean): readonly Fetch
 }
 
 /** RFC 3501 §6.4.5: \Seen is set, and where that changed the flags they are part of the answer. */
-async function markSeen({ view }: Selected, seqs: readonly Seq[]): Promise<ReadonlySet<number>> {
+async function markSeen(
+  at: Selected,
+  seqs: readonly Seq[],
+  tellRules: (() => Promise<void>)[],
+): Promise<ReadonlySet<number>> {
+  const { view } = at;
   const seen = flagBits['\\Seen'];
   const uids = seqs.flatMap(seq => {
     const record = view.at(seq);
     return record && (record.flags & seen) === 0 ? [record.uid] : [];
   });
   if (uids.length === 0) return nothingMarked;
+  tellRules.push(await watchFlags(at, uids));
   await view.mailbox.store(uids, { mode: 'add', flags: seen, keywords: [] });
   view.tell(uids.flatMap(uid => view.current(uid) ?? []));
   return new Set(uids);
@@ -191,6 +200,9 @@ function encodeNow({ view }: Selected, record: MessageRecord, item: FetchItem): 
       return `RFC822.SIZE ${record.size}`;
     case 'modseq':
       return `MODSEQ (${record.modseq})`;
+    case 'threadid':
+      // RFC 8474 §5.2: threads are not kept here.
+      return 'THREADID NIL';
     default:
       return undefined;
   }
@@ -200,6 +212,10 @@ async function encodeLater(reader: MessageReader, item: FetchItem): Promise<Part
   if (item.kind === 'envelope') {
     const envelope = await reader.envelope();
     return envelope && `ENVELOPE ${envelope}`;
+  }
+  if (item.kind === 'emailid') {
+    const id = await reader.emailId();
+    return id && `EMAILID (${id})`;
   }
   if (item.kind === 'body' || item.kind === 'bodystructure') {
     const structure = await reader.structure();

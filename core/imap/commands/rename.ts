@@ -1,6 +1,7 @@
 import { command } from '../command.ts';
 import { delimiter, parseMailbox } from '../mailbox-name.ts';
 import { no, ok } from '../response.ts';
+import { metadataFollows } from './metadata.ts';
 
 /** RFC 3501 §6.3.5. */
 export const rename = command({
@@ -16,6 +17,7 @@ export const rename = command({
   async run(at, { from, to }) {
     if (to === 'INBOX') return no('INBOX exists already', 'ALREADYEXISTS');
     await at.mail.rename(from, to);
+    await metadataFollows(at, from, to);
     return ok('Rename completed');
   },
 });

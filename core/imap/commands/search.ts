@@ -33,7 +33,11 @@ function searchCommand(name: string, byUid: boolean) {
 
 function parseSearch(lexer: Lexer): SearchArguments {
   lexer.sp();
-  const returns = parseReturns(lexer);
+  return { returns: parseReturns(lexer), ...parseCriteria(lexer) };
+}
+
+/** `[CHARSET …] search-key…`, for all commands that take them. */
+export function parseCriteria(lexer: Lexer): Omit<SearchArguments, 'returns'> {
   let charset = 'us-ascii';
   if (lexer.tryKeyword('CHARSET')) {
     lexer.sp();
@@ -44,7 +48,7 @@ function parseSearch(lexer: Lexer): SearchArguments {
   }
   const reader: SearchReader = { lexer, text: () => decodeText(lexer.astring(), charset), usesModseq: false, keys: 0 };
   const key = parseKeys(reader);
-  return { returns, key, usesModseq: reader.usesModseq };
+  return { key, usesModseq: reader.usesModseq };
 }
 
 function parseReturns(lexer: Lexer): ReadonlySet<ReturnOption> | undefined {

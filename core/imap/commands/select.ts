@@ -1,4 +1,4 @@
-import { flagBits } from '../../mailstore/mailbox.ts';
+import { flagBits, mailboxId } from '../../mailstore/mailbox.ts';
 import { type Authenticated, command } from '../command.ts';
 import { systemFlags } from '../flags.ts';
 import { parseMailbox } from '../mailbox-name.ts';
@@ -81,6 +81,8 @@ function describe({ out }: Authenticated, view: View): void {
   const unseen = view.firstWithout(flagBits['\\Seen']);
   if (unseen !== undefined) out.untagged(`OK [UNSEEN ${unseen}] First unseen`);
   out.untagged(`OK [UIDVALIDITY ${mailbox.uidValidity}] UIDs valid`);
+  // RFC 8474 §4.2.
+  out.untagged(`OK [MAILBOXID (${mailboxId(mailbox.uidValidity)})] Mailbox id`);
   out.untagged(`OK [UIDNEXT ${mailbox.uidNext}] Predicted next UID`);
   out.untagged(`OK [HIGHESTMODSEQ ${mailbox.highestModseq}] Highest`);
 }

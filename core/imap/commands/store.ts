@@ -2,6 +2,7 @@ import type { MessageRecord, Uid } from '../../mailstore/mailbox.ts';
 import { command, type Selected } from '../command.ts';
 import { applyChange, encodeFlags, type FlagSet, flagSet, parseFlagList } from '../flags.ts';
 import { type Ending, no, ok } from '../response.ts';
+import { watchFlags } from '../rule-events.ts';
 import { encodeFlagsLine } from '../updates.ts';
 import { sameKeywords } from '../view.ts';
 import { encodeNumberSet } from '../wire/encoder.ts';
@@ -70,9 +71,11 @@ async function runStore(at: Selected, args: StoreArguments, byUid: boolean): Pro
   const seqs = byUid ? view.byUid(set) : view.bySeq(set);
   const before = seqs.flatMap(seq => view.at(seq) ?? []);
   const uids = before.map(record => record.uid);
+  const tellRules = await watchFlags(at, uids);
   const { modified } = await view.mailbox.store(uids, { mode, ...change }, unchangedSince);
   const failed = new Set(modified);
   const gone = reportStored(at, { before, failed, byUid, args, silent });
+  await tellRules();
   if (modified.length > 0) {
     const numbers = byUid ? modified : modified.flatMap(uid => view.find(uid)?.seq ?? []);
     const list = encodeNumberSet([...numbers].sort((a, b) => a - b));

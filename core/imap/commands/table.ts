@@ -10,11 +10,13 @@ import { deleteMailbox } from './delete.ts';
 import { enable } from './enable.ts';
 import { expunge, uidExpunge } from './expunge.ts';
 import { fetch, uidFetch } from './fetch.ts';
+import { filter, uidFilter } from './filter.ts';
 import { id } from './id.ts';
 import { idle } from './idle.ts';
 import { list, lsub } from './list.ts';
 import { login } from './login.ts';
 import { logout } from './logout.ts';
+import { getMetadata, setMetadata } from './metadata.ts';
 import { namespace } from './namespace.ts';
 import { check, noop } from './noop.ts';
 import { getQuota, getQuotaRoot } from './quota.ts';
@@ -50,6 +52,8 @@ const commands: readonly Command[] = [
   idle,
   getQuota,
   getQuotaRoot,
+  getMetadata,
+  setMetadata,
   check,
   close,
   unselect,
@@ -65,6 +69,8 @@ const commands: readonly Command[] = [
   uidCopy,
   move,
   uidMove,
+  filter,
+  uidFilter,
 ];
 
 export const commandTable: ReadonlyMap<string, Command> = new Map(commands.map(entry => [entry.name, entry]));

@@ -9,8 +9,11 @@ const own: Readonly<Record<string, (run: Run) => string | undefined>> = {
   name: () => 'Postern Sieve',
   version: () => '1',
   host: run => run.setting('hostname'),
-  location: run => (run.setting('imap') ? 'MS' : 'MDA'),
-  phase: run => (run.setting('imap') ? 'post' : 'during'),
+  location: run => (run.setting('occasion') === 'delivery' ? 'MDA' : 'MS'),
+  phase: run => (run.setting('occasion') === 'delivery' ? 'during' : 'post'),
+  // RFC 6785 §4.2: empty at delivery.
+  'imap.user': () => '',
+  'imap.email': () => '',
   domain: run => domainOf(run.setting('hostname')),
   'vnd.dovecot.default-mailbox': run => run.setting('defaultMailbox'),
   'vnd.dovecot.username': run => run.setting('userAddress'),

@@ -19,14 +19,11 @@ function splitFlags(list: readonly string[]): readonly string[] {
   return [...seen.values()];
 }
 
-const internalFlags = (run: Run): { flags: readonly string[] } => run.state(internal, () => ({ flags: [] }));
+// RFC 6785 §3.8: a message that is there already begins with the flags that it has.
+const internalFlags = (run: Run): { flags: readonly string[] } =>
+  run.state(internal, () => ({ flags: splitFlags(run.host.flags ?? []) }));
 
 const currentFlags = (run: Run): readonly string[] => internalFlags(run).flags;
-
-/** RFC 6785 §4.4: what IMAP events begin with. */
-export function setInternalFlags(run: Run, flags: readonly string[]): void {
-  internalFlags(run).flags = splitFlags(flags);
-}
 
 function readVariable(run: Run, name: string | undefined): readonly string[] {
   return name === undefined ? currentFlags(run) : splitFlags([run.variables.get(name)]);

@@ -7,7 +7,7 @@ import { addressField, commonFields, messageOf, multipart, textPart } from '../c
 import type { Call, CommandDefinition, Execution, Meeting } from '../contract.ts';
 import { defineExtension } from '../extension.ts';
 import type { Entry } from '../result.ts';
-import { refuseInImap } from './imapsieve.ts';
+import { answersNothing } from './imapsieve.ts';
 import { ownerOf } from './redirect.ts';
 
 const rejecting = new Set(['reject', 'ereject']);
@@ -111,7 +111,7 @@ function command(name: string): CommandDefinition {
     name,
     arguments: [{ name: 'reason', type: 'string' }],
     run(call: Call) {
-      refuseInImap(call);
+      if (answersNothing(call)) return undefined;
       return call.act({ action: name, arguments: { reason: call.string('reason') }, cancelsKeep: true });
     },
   };

@@ -73,19 +73,14 @@ async function requireMailbox(options: StoreOptions, execution: Execution): Prom
     throw new HostError('permanent', `Mailbox ${quote(name)} does not exist`);
 }
 
-async function storeIn(
-  options: StoreOptions,
-  entry: Entry,
-  execution: Execution,
-  message: Rope = entry.message.rope,
-): Promise<void> {
+async function storeIn(options: StoreOptions, entry: Entry, execution: Execution, copy?: Rope): Promise<void> {
   const mailbox = await resolveMailbox(options, execution);
   await execution.host.mailboxes.store({
     mailbox,
     flags: entry.flags,
     create: options.create === true || execution.setting('autoCreate') || isInbox(mailbox),
     ...(options.specialUse === undefined ? {} : { specialUse: options.specialUse }),
-    message,
+    ...(copy === undefined ? { message: entry.message.rope } : { message: copy, fcc: true }),
   });
   execution.detail = `stored in ${quote(mailbox)}`;
 }

@@ -12,7 +12,7 @@ import { quote } from '../diagnostic.ts';
 import { defineExtension } from '../extension.ts';
 import { decodedValue } from '../header-cache.ts';
 import type { Entry } from '../result.ts';
-import { refuseInImap } from './imapsieve.ts';
+import { answersNothing } from './imapsieve.ts';
 import { checkOutboundAddress, ownerOf } from './redirect.ts';
 import { storeCopy } from './store-actions.ts';
 import { whySilent } from './vacation-restraint.ts';
@@ -37,7 +37,7 @@ function handleOf(call: Call): string {
 }
 
 function vacate(call: Call) {
-  refuseInImap(call);
+  if (answersNothing(call)) return undefined;
   const from = call.maybeString('from');
   return call.act({
     action: 'vacation',

@@ -6,13 +6,18 @@ import { ImapFlow } from 'imapflow';
 import t, { type Test } from 'tap';
 import { loadConfig } from '../../../core/config/load.ts';
 import { checkConfig } from '../../../core/gateway.ts';
+import { mailAuth } from '../../../plugins/mail-auth/index.ts';
+import { startDnsServer } from '../../harness/dns-server.ts';
+import { makeKey } from '../../harness/forge-signature.ts';
 import { startTestGateway, type TestGateway } from '../../harness/gateway.ts';
+import { plugin } from '../../harness/plugin.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 import { startPeer } from '../relay/peers.ts';
 
 const listeners = `
   - { name: smtp, role: smtp, port: 0, tls: none }
   - { name: lmtp, role: lmtp, port: 0, tls: none }
+  - { name: prdr, role: smtp, port: 0, tls: none, prdr: true }
   - { name: imap, role: imap, port: 0, tls: none, allowPlaintextAuth: true }`;
 const yamlWith = (sieve: string): string => `
 hostname: mx.example.org
@@ -303,4 +308,78 @@ routes: [{ domain: inner.test, hosts: ['127.0.0.1:${peer.port}'] }]
   t.match(await send('dan'), /^250 /, 'without rules');
   t.match(await send('nobody'), /^550 5\.1\.1 /, 'what the next hop says reaches the client');
   t.equal(peer.bodies.length, 3);
+});
+
+t.test('a redirect under a sender of our own (SRS), with its ARC seal intact; its bounce comes back', async t => {
+  const key = makeKey('rsa');
+  const dns = await startDnsServer({
+    'arc._domainkey.example.org': { TXT: [`v=DKIM1; k=rsa; p=${key.published}`.match(/.{1,255}/g) ?? []] },
+  });
+  t.teardown(() => dns.close());
+  const peer = await startPeer(t);
+  const folder = t.testdir({
+    'srs.secret': 'not a secret',
+    'arc.pem': key.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  });
+  const yaml = `
+hostname: mx.example.org
+domains: [{ name: example.org }]
+dns: { servers: ['${dns.address}'] }
+chain:
+  - relay-policy
+  - srs: { domain: example.org, secrets: [{ file: srs.secret }] }
+  - recipients
+  - mail-auth
+  - arc-seal: { domain: example.org, selector: arc, key: arc.pem, when: always }
+  - sieve
+routes: [{ domain: elsewhere.test, hosts: ['127.0.0.1:${peer.port}'] }, { domain: example.net, hosts: ['127.0.0.1:${peer.port}'] }]
+`;
+  const gateway = await startTestGateway({ folder, yaml, listeners });
+  t.teardown(() => gateway.stop());
+  await gateway.gateway.users.add('ann@example.org', { password: 'secret' });
+  await gateway.gateway.scripts.put('ann@example.org', 'main', Buffer.from('redirect "ann@elsewhere.test";'));
+  await gateway.gateway.scripts.activate('ann@example.org', 'main');
+  const smtp = await SmtpClient.open(gateway.port('smtp'));
+  t.teardown(() => smtp.close());
+  await smtp.command('EHLO client.example.net');
+  const body =
+    'From: Out <out@example.net>\r\nTo: ann@example.org\r\nSubject: hello\r\nMessage-ID: <1@example.net>\r\n\r\ntext\r\n';
+  t.match(await smtp.send({ from: 'out@example.net', to: ['ann@example.org'], body }), /^250 /);
+  const from = /^MAIL FROM:<(SRS0=[^>]*=example\.net=out@example\.org)>/m.exec(peer.commands.join('\n'))?.[1] ?? '';
+  t.not(from, '', peer.commands.join('\n'));
+  t.match(peer.commands.join('\n'), /^RCPT TO:<ann@elsewhere\.test>/m);
+  const [sent = ''] = peer.bodies;
+  t.match(sent, /^X-Sieve-Redirected-From: <ann@example\.org>\r\n/);
+  const verifier = await plugin(
+    mailAuth,
+    {},
+    { dns: { 'arc._domainkey.example.org': { TXT: [`v=DKIM1; k=rsa; p=${key.published}`.match(/.{1,255}/g) ?? []] } } },
+  );
+  t.teardown(() => verifier.close());
+  await verifier.connect();
+  await verifier.mail('x@nowhere.test');
+  await verifier.rcpt('ann@elsewhere.test');
+  const { evidence } = await verifier.message(Buffer.from(sent));
+  t.match(evidence?.['arc'], { result: 'pass', instance: 1, sealer: 'example.org' });
+
+  t.match(await smtp.send({ from: '', to: [from], body: 'Subject: bounce\r\n\r\nno\r\n' }), /^250 /);
+  t.match(peer.commands.join('\n'), /^RCPT TO:<out@example\.net>/m, 'the bounce goes on to the sender');
+  t.match(peer.bodies[1], /^Subject: bounce/m);
+});
+
+t.test('PRDR: each recipient hears what the rules say', async t => {
+  const at = await setUp(t);
+  await at.rules('ann', 'require "ereject"; ereject "Not to me";');
+  const smtp = await SmtpClient.open(at.gateway.port('prdr'));
+  t.teardown(() => smtp.close());
+  t.match(await smtp.command('EHLO client.example.net'), /PRDR/);
+  await smtp.command('MAIL FROM:<out@example.net> PRDR');
+  for (const name of ['ann', 'bob']) await smtp.command(`RCPT TO:<${name}@example.org>`);
+  t.match(await smtp.command('DATA'), /^354 /);
+  t.match(await smtp.command('Subject: x\r\n\r\nx\r\n.'), /^353 /);
+  t.match(await smtp.reply(), /^550 5\.7\.1 Not to me/);
+  t.match(await smtp.reply(), /^250 /);
+  await smtp.reply();
+  t.equal(at.texts('bob').length, 1);
+  t.equal(at.texts('ann').length, 0);
 });
