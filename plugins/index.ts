@@ -20,6 +20,7 @@ import { score } from './score/index.ts';
 import { sieve } from './sieve/index.ts';
 import { spamassassin } from './spamassassin/index.ts';
 import { srs } from './srs/index.ts';
+import { uribl } from './uribl/index.ts';
 
 export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   aliases,
@@ -41,4 +42,5 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   sieve,
   spamassassin,
   srs,
+  uribl,
 };

@@ -1,11 +1,7 @@
 // Readable text of HTML, by best effort (RFC 5173 §5.3): what a browser would show, without running or fetching anything.
 // One pass, linear in the length; what is not closed ends at the end.
+import { decodeEntities } from '../mail/html-entities.ts';
 
-const entities: Readonly<Record<string, string>> = {
-  ...{ amp: '&', lt: '<', gt: '>', quot: '"', apos: "'", nbsp: ' ', euro: '€', copy: '©', reg: '®', hellip: '…' },
-  ...{ auml: 'ä', ouml: 'ö', uuml: 'ü', Auml: 'Ä', Ouml: 'Ö', Uuml: 'Ü', szlig: 'ß', eacute: 'é', egrave: 'è' },
-  ...{ agrave: 'à', ccedil: 'ç', ntilde: 'ñ', ndash: '–', mdash: '—', lsquo: '‘', rsquo: '’', ldquo: '“', rdquo: '”' },
-};
 const block = new Set([
   'p',
   'div',
@@ -58,11 +54,5 @@ export function htmlText(html: string): string {
     }
   }
   out.push(html.slice(at));
-  return out.join('').replace(/&(#x[0-9a-f]{1,6}|#[0-9]{1,7}|[a-z]{2,8});/gi, entity);
-}
-
-function entity(whole: string, name: string): string {
-  if (name[0] !== '#') return entities[name] ?? whole;
-  const code = /^#x/i.test(name) ? Number.parseInt(name.slice(2), 16) : Number(name.slice(1));
-  return code > 0 && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) ? String.fromCodePoint(code) : whole;
+  return decodeEntities(out.join(''));
 }

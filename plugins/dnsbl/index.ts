@@ -4,27 +4,20 @@
 import {
   askLists,
   type Connected,
-  cidrSet,
+  clientPolicy,
   createDnsList,
   definePlugin,
   type Gate,
-  type Greeted,
   type Host,
   type InMail,
   keepTesting,
   type MessageAnswer,
   pass,
-  type Recipient,
   type Reply,
 } from '../../core/plugin/index.ts';
 import { type DnsblOptions, options } from './options.ts';
 import { packageSaysListed } from './package-engine.ts';
 import { dnsblClient, dnsblTotal, type ListFindings } from './results.ts';
-
-/** Never on a public list; asking would only tell others about our network. */
-const privateNetworks = [
-  '0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.168.0.0/16', '::1/128', 'fc00::/7', 'fe80::/10',
-]; // biome-ignore format: a list
 
 const none: ListFindings = { hits: [], allowed: [], unavailable: [], score: 0 };
 
@@ -62,14 +55,9 @@ function openList(options: ListOptions, settings: DnsblOptions, host: Host) {
 type Opened = ReturnType<typeof openList>;
 
 function createScanner(settings: DnsblOptions, lists: readonly Opened[], host: Host) {
-  const exempt = cidrSet([...privateNetworks, ...settings.exempt]);
+  const { isExempt, isSpared } = clientPolicy(settings, host);
   const byAddress = lists.filter(({ options }) => options.kind !== 'domain');
   const byName = lists.filter(({ options }) => options.kind === 'domain');
-
-  const isExempt = (at: Greeted | Connected): boolean => {
-    const { address } = at.session.remote;
-    return exempt.has(address) || host.isRelayClient(address) || ('identity' in at && at.identity !== undefined);
-  };
 
   async function ask(questions: readonly (readonly [Opened, string])[], at: Connected): Promise<ListFindings> {
     const limit = { clock: host.clock, limitMs: settings.listTimeout, signal: at.signal };
@@ -89,6 +77,7 @@ function createScanner(settings: DnsblOptions, lists: readonly Opened[], host: H
     byAddress,
     byName,
     isExempt,
+    isSpared,
     ofClient: (at: Connected) =>
       ask(
         byAddress.map(list => [list, at.session.remote.address] as const),
@@ -128,9 +117,6 @@ export const dnsbl = definePlugin({
     const refuses = settings.action === 'reject' || settings.action === 'defer';
     const decide = (found: ListFindings): Gate =>
       refuses && found.score >= settings.threshold ? refusal(found, settings) : pass;
-    const spared = (to: Recipient): boolean =>
-      [to.address.local, to.address.text].some(name => settings.exemptRecipients.includes(name.toLowerCase()));
-
     async function total(at: InMail): Promise<ListFindings> {
       const known = at.get(dnsblTotal);
       if (known) return known;
@@ -172,8 +158,8 @@ export const dnsbl = definePlugin({
       rcpt(at, to) {
         if (scanner.isExempt(at)) return pass;
         const known = at.get(dnsblTotal);
-        if (known) return spared(to) ? pass : decide(known);
-        return total(at).then(found => (spared(to) ? pass : decide(found)));
+        if (known) return scanner.isSpared(to) ? pass : decide(known);
+        return total(at).then(found => (scanner.isSpared(to) ? pass : decide(found)));
       },
       message,
       async status() {

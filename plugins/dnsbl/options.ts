@@ -1,4 +1,4 @@
-import { dnsListFields, duration, z } from '../../core/plugin/index.ts';
+import { clientPolicyFields, dnsListFields, duration, z } from '../../core/plugin/index.ts';
 
 const { zone, ...fields } = dnsListFields();
 const list = z.strictObject({
@@ -37,14 +37,7 @@ export const options = z.strictObject({
     .describe(
       'Whether the client hears which list refused it and the list’s own text, so that it can get itself delisted.',
     ),
-  exempt: z
-    .array(z.string())
-    .default([])
-    .describe('Networks that are not looked up, besides private ones, relay networks and users.'),
-  exemptRecipients: z
-    .array(z.string().toLowerCase())
-    .default(['postmaster', 'abuse'])
-    .describe('Local parts or addresses that are not refused (RFC 5321 §4.5.1, RFC 2142).'),
+  ...clientPolicyFields({ clients: 'looked up', recipients: 'refused' }),
   listTimeout: duration().prefault('4s').describe('A list that did not answer by then counts as unavailable.'),
   engine: z
     .enum(['own', 'dnsbl'])
