@@ -230,6 +230,35 @@ selecting(quarantine.command('learn').argument('<kind>', 'spam or ham').argument
   .description('teach the spam filters of the running gateway')
   .action(run(async () => (await quarantineCommands()).quarantineLearn));
 
+const remembered = {
+  greylist: {
+    description: 'clients that are made to come again',
+    list: 'who waits and who is known',
+    release: 'let pass now: an address, network, domain, sender or recipient',
+  },
+  'rate-limit': {
+    description: 'who sends too much',
+    list: 'accounts whose mail is held, and who is over a limit',
+    release: 'let an account, address, sender … go on, and count anew',
+  },
+} as const;
+for (const [name, { description, list, release }] of Object.entries(remembered)) {
+  const memoryCommands = () => import('./cli/plugin-memory-command.ts');
+  const group = program.command(name).description(description);
+  group
+    .command('list')
+    .option('--limit <n>', 'most rows', Number, 1000)
+    .option('--entry <name>', 'entry of the chain, where there are several')
+    .description(list)
+    .action(run(async () => (await memoryCommands()).memoryList(name)));
+  group
+    .command('release')
+    .argument('<what>')
+    .option('--entry <name>', 'entry of the chain, where there are several')
+    .description(release)
+    .action(run(async () => (await memoryCommands()).memoryRelease(name)));
+}
+
 const user = program.command('user').description('mailbox users');
 user
   .command('add')

@@ -8,12 +8,16 @@ import { clamav } from './clamav/index.ts';
 import { dkimSign } from './dkim-sign/index.ts';
 import { dnsbl } from './dnsbl/index.ts';
 import { exampleHeaderStamp } from './example-header-stamp/index.ts';
+import { greylist } from './greylist/index.ts';
 import { headers } from './headers/index.ts';
+import { helo } from './helo/index.ts';
 import { limits } from './limits/index.ts';
 import { mailAuth } from './mail-auth/index.ts';
 import { milter } from './milter/index.ts';
+import { rateLimit } from './rate-limit/index.ts';
 import { recipients } from './recipients/index.ts';
 import { relayPolicy } from './relay-policy/index.ts';
+import { reverseDns } from './reverse-dns/index.ts';
 import { rfc822 } from './rfc822/index.ts';
 import { rspamd } from './rspamd/index.ts';
 import { score } from './score/index.ts';
@@ -42,5 +46,9 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   sieve,
   spamassassin,
   srs,
+  greylist,
+  helo,
+  'rate-limit': rateLimit,
+  'reverse-dns': reverseDns,
   uribl,
 };

@@ -11,6 +11,7 @@ import { createQueueAdmin, type QueueAdmin } from '../queue/admin.ts';
 import { defaultBackoff } from '../queue/backoff.ts';
 import type { QueuePolicy } from '../queue/entry.ts';
 import { openQueueStore } from '../queue/store.ts';
+import { type MemoryStore, openMemory } from '../state/memory.ts';
 import { openSqliteState } from '../state/sqlite.ts';
 import type { State } from '../state/state.ts';
 import { openTraceStore, type TraceStore } from '../state/trace-store.ts';
@@ -109,6 +110,22 @@ export async function openQuarantineAlone(
     return { quarantine: createQuarantineAdmin(parts), close: () => stack.closeAll() };
   } catch (error) {
     await stack.closeAll();
+    throw error;
+  }
+}
+
+/** What plugins remember, for commands; a running gateway sees changes at once. */
+export async function openMemoryAlone(
+  config: LoadedConfig,
+  clock: Clock,
+): Promise<{ readonly memory: MemoryStore; close(): Promise<void> }> {
+  const folder = dataFolder(config);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const state = await openSqliteState(path.join(folder, config.options.stores.state));
+  try {
+    return { memory: await openMemory(state, clock), close: () => state.close() };
+  } catch (error) {
+    await state.close();
     throw error;
   }
 }

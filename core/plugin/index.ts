@@ -1,6 +1,6 @@
 // Everything a plugin may import.
 export * from '../config/schema.ts';
-export { addressBytes, type CidrSet, cidrSet, networkKey, unmapAddress } from '../lib/cidr.ts';
+export { addressBytes, type CidrSet, cidrSet, networkKey, parseCidr, unmapAddress } from '../lib/cidr.ts';
 export type { Clock } from '../lib/clock.ts';
 export { DeadlineError, raceSignal, startDeadline } from '../lib/deadline.ts';
 export { connectEndpoint, type Endpoint, formatEndpoint, parseEndpoint } from '../lib/endpoint.ts';

@@ -3,9 +3,14 @@
 import type { WithMessage } from '../../core/plugin/index.ts';
 import { virusFinding } from '../clamav/results.ts';
 import { dnsblTotal } from '../dnsbl/results.ts';
+import { greylistResult } from '../greylist/results.ts';
+import { heloResult } from '../helo/results.ts';
 import { arc, dkim, dmarc, spf } from '../mail-auth/results.ts';
+import { exceededLimits } from '../rate-limit/results.ts';
+import { reverseDnsResult } from '../reverse-dns/results.ts';
 import { brokenRules } from '../rfc822/results.ts';
 import { spamScore, spamScores } from '../spamassassin/results.ts';
+import { uriblFindings } from '../uribl/results.ts';
 import type { ScoreLine } from './results.ts';
 
 /** Names of evidence and their points where the options give none. */
@@ -13,6 +18,8 @@ export const presets = {
   /** Times the weight of the list. */
   'dnsbl.listed': 1,
   'dnsbl.allowed': -2,
+  /** Times the weight of the list. */
+  'uribl.listed': 1,
   /** Times the points of the engine. */
   'spam.points': 1,
   'virus.infected': 100,
@@ -30,6 +37,20 @@ export const presets = {
   'dmarc.pass': -0.5,
   'dmarc.fail': 3,
   'arc.fail': 0.5,
+  'rdns.missing': 1,
+  'rdns.unconfirmed': 0.5,
+  'rdns.generic': 1,
+  'helo.syntax': 1,
+  'helo.address': 1,
+  'helo.literal': 1,
+  'helo.not-qualified': 1,
+  'helo.own-name': 3,
+  'helo.unknown-host': 1,
+  'helo.mismatch': 0,
+  /** It came again as it was told. */
+  'greylist.passed': 0,
+  /** Each limit. */
+  'rate-limit.exceeded': 1,
 } as const;
 
 export type EvidenceName = keyof typeof presets;
@@ -55,11 +76,24 @@ function* authFindings(at: WithMessage): Generator<Finding> {
   if (chain?.result === 'fail') yield { name: 'arc.fail', detail: chain.sealer ?? '' };
 }
 
+function* clientFindings(at: WithMessage): Generator<Finding> {
+  const reverse = at.get(reverseDnsResult);
+  if (reverse?.kind === 'missing' || reverse?.kind === 'unconfirmed')
+    yield { name: `rdns.${reverse.kind}`, detail: reverse.name ?? '' };
+  if (reverse?.generic) yield { name: 'rdns.generic', detail: reverse.name ?? '' };
+  for (const fault of at.get(heloResult) ?? []) yield { name: `helo.${fault}`, detail: at.helo.slice(0, 100) };
+  const grey = at.get(greylistResult);
+  if (grey?.kind === 'passed') yield { name: 'greylist.passed', detail: grey.why };
+  for (const limit of at.get(exceededLimits) ?? []) yield { name: 'rate-limit.exceeded', detail: limit };
+}
+
 function* findings(at: WithMessage): Generator<Finding> {
   const lists = at.get(dnsblTotal);
   for (const { list, subject, weight } of lists?.hits ?? [])
     yield { name: 'dnsbl.listed', detail: `${list} lists ${subject}`, times: weight };
   for (const list of lists?.allowed ?? []) yield { name: 'dnsbl.allowed', detail: list };
+  for (const { list, subject, weight } of at.get(uriblFindings)?.hits ?? [])
+    yield { name: 'uribl.listed', detail: `${list} lists ${subject}`, times: weight };
   const single = at.get(spamScore);
   for (const { engine, score } of at.get(spamScores) ?? (single ? [single] : []))
     yield { name: 'spam.points', detail: engine, times: score };
@@ -67,6 +101,7 @@ function* findings(at: WithMessage): Generator<Finding> {
   if (virus?.kind === 'infected') yield { name: 'virus.infected', detail: virus.signatures.join(' ') };
   for (const rule of at.get(brokenRules) ?? []) yield { name: 'rfc822.broken', detail: rule };
   yield* authFindings(at);
+  yield* clientFindings(at);
 }
 
 /** Lines that count, heaviest first. */

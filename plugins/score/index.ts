@@ -30,7 +30,7 @@ const options = z.strictObject({
     .partialRecord(z.enum(evidenceNames), z.number())
     .default({})
     .describe(
-      `What evidence adds; negative points speak for a message. \`dnsbl.listed\` is multiplied by the weight of the list, \`spam.points\` by the engine’s points. Presets: ${evidenceNames.map(name => `\`${name}\` ${presets[name]}`).join(', ')}.`,
+      `What evidence adds; negative points speak for a message. \`dnsbl.listed\` and \`uribl.listed\` are multiplied by the weight of the list, \`spam.points\` by the engine’s points. Presets: ${evidenceNames.map(name => `\`${name}\` ${presets[name]}`).join(', ')}.`,
     ),
   tag: threshold
     .default(5)

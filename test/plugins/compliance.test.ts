@@ -58,6 +58,33 @@ const samples: Readonly<Record<string, Sample>> = {
     },
     setup: { dns: { '2.0.0.127.bl.test': { A: ['127.0.0.2'] }, '1.100.51.198.bl.test': { A: ['127.0.0.2'] } } },
   },
+  greylist: { options: { when: 'rcpt' } },
+  helo: {
+    options: { reject: ['unknown-host', 'own-name', 'syntax'], temperror: 'defer' },
+    setup: { dns: { 'client.example': { A: ['198.51.100.1'] } } },
+  },
+  'rate-limit': {
+    options: {
+      limits: [
+        { per: 'address', messages: 3, window: '1h' },
+        { per: 'sender', recipients: 4, window: '1h', action: 'reject' },
+        { per: 'account', messages: 1, window: '1h', action: 'hold' },
+      ],
+    },
+  },
+  'reverse-dns': {
+    options: { missing: 'reject', unconfirmed: 'reject', temperror: 'defer' },
+    setup: { dns: { '1.100.51.198.in-addr.arpa': { PTR: ['client.example'] } } },
+  },
+  uribl: {
+    options: {
+      lists: [
+        { zone: 'dbl.test', ask: ['host'] },
+        { zone: 'multi.test', ask: ['domain', 'address'] },
+      ],
+    },
+    setup: { dns: { 'test.dbl.test': { A: ['127.0.1.2'] }, 'b.example.dbl.test': { A: ['127.0.1.2'] } } },
+  },
   'mail-auth': {
     options: { spf: { fail: 'reject', permerror: 'reject', helo: 'reject' } },
     setup: {

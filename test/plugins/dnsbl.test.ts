@@ -2,12 +2,15 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { systemClock } from '../../core/lib/clock.ts';
+import { createDns } from '../../core/net/dns.ts';
 import { addressLabel } from '../../core/plugin/dns-list.ts';
 import { classify, parseCodeRule } from '../../core/plugin/return-codes.ts';
 import { dnsbl } from '../../plugins/dnsbl/index.ts';
 import type { Zone } from '../harness/dns-server.ts';
+import { requireEngines } from '../harness/engine.ts';
 import { type DrivenPlugin, type PluginSetup, plugin } from '../harness/plugin.ts';
 import { testHost } from '../harness/plugin-host.ts';
+import { startRbldnsd } from '../harness/rbldnsd.ts';
 
 /** A list that works as RFC 5782 §5 says. */
 const working = (zone: string): Zone => ({ [`2.0.0.127.${zone}`]: { A: ['127.0.0.2'] } });
@@ -216,4 +219,60 @@ t.test('many lists under one deadline warn of nothing', async t => {
   await new Promise(setImmediate);
   process.off('warning', onWarning);
   t.same(warnings, []);
+});
+
+t.test('on a real rbldnsd: addresses of both families, an allow list, codes, a key, self-test', async t => {
+  if (!requireEngines(t, 'dnsbl', 'rbldnsd')) return;
+  const server = await startRbldnsd(t, {
+    'zen.test': {
+      type: 'ip4set',
+      lines: ':127.0.0.2:https://zen.test/ip/$\n127.0.0.2\n192.0.2.0/28\n192.0.2.32 :127.0.0.10:policy',
+    },
+    'six.test': { type: 'ip6trie', lines: ':127.0.0.2:six\n2001:db8:bad::/48\n::ffff:127.0.0.2/128' },
+    'white.test': { type: 'ip4set', lines: ':127.0.3.1:known\n127.0.0.2\n192.0.2.2' },
+    'thekey.dq.test': { type: 'ip4set', lines: ':127.0.0.3:keyed\n127.0.0.2\n192.0.2.77' },
+    'all.test': { type: 'ip4set', lines: ':127.0.0.2:all\n127.0.0.0/24' },
+    'shut.test': { type: 'ip4set', lines: ':127.255.255.254:public resolver\n127.0.0.2' },
+  });
+  const dns = createDns({ clock: systemClock, servers: [server.address], attemptMs: 2_000, totalMs: 5_000 });
+  t.teardown(() => dns.close());
+  const lists = [
+    { zone: 'zen.test', codes: { '127.0.0.2-127.0.0.9': 1, '127.0.0.10-127.0.0.11': 0.5 } },
+    { zone: 'six.test', selfTest: false },
+    { zone: 'white.test', kind: 'allow' },
+    { zone: 'dq.test', key: { env: 'DQS_KEY' } },
+    { zone: 'all.test' },
+    { zone: 'shut.test' },
+  ];
+  const p = await open(t, { lists }, { dns, env: { DQS_KEY: 'thekey' } });
+  for (let status = ''; /not yet tested/.test(status) || status === ''; ) {
+    status = JSON.stringify(await p.status());
+    await new Promise(setImmediate);
+  }
+  t.match(await p.status(), {
+    'zen.test': 'works',
+    'white.test': 'works',
+    'dq.test': 'works',
+    'all.test': /seems to list everything/,
+    'shut.test': /refuses our resolver/,
+  });
+  t.match(await p.connect({ remote: '192.0.2.3' }), {
+    kind: 'reject',
+    reply: { text: /https:..zen.test.ip.192.0.2.3/ },
+  });
+  t.match(await p.connect({ remote: '192.0.2.32' }), { kind: 'continue', evidence: { score: 0.5 } });
+  t.match(await p.connect({ remote: '192.0.2.2' }), {
+    kind: 'continue',
+    evidence: { allowed: ['white.test'], score: 0 },
+  });
+  t.match(await p.connect({ remote: '192.0.2.77' }), { kind: 'reject', evidence: { listed: [{ list: 'dq.test' }] } });
+  t.match(await p.connect({ remote: '2001:db8:bad::1' }), {
+    kind: 'reject',
+    evidence: { listed: [{ list: 'six.test' }] },
+  });
+  t.match(await p.connect({ remote: '198.51.100.1' }), { kind: 'continue' });
+  await t.rejects(plugin(dnsbl, { lists: [{ zone: 'x.test', key: { env: 'ABSENT' } }] }), /'ABSENT' is not set/);
+  server.freeze();
+  t.match(await p.connect({ remote: '198.51.100.2' }), { kind: 'continue', evidence: { unavailable: [/zen.test/] } });
+  server.thaw();
 });
