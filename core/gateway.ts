@@ -47,6 +47,7 @@ import { cidrSet } from './lib/cidr.ts';
 import type { Clock } from './lib/clock.ts';
 import { randomId } from './lib/random-id.ts';
 import { type Address, parseMailbox } from './mail/address.ts';
+import { readMessage } from './mail/message.ts';
 import type { TraceRecord, TraceSink } from './mail/trace.ts';
 import { createMaildirStore } from './mailstore/maildir-store.ts';
 import { openMetadata } from './mailstore/metadata.ts';
@@ -383,6 +384,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     hostname,
     newId: () => randomId(clock.now()),
     ...(postmaster === undefined ? {} : { postmaster }),
+    sign: async form => (await current.chain.sign(await readMessage(form))).rope,
     wake: destinations => scheduler.wake(destinations),
   });
   const scheduler = createScheduler({
@@ -418,7 +420,12 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     clock,
     wake: () => scheduler.wake(),
   });
-  const submitter = createSubmitter({ settle: settler.settle, clock, traceSink });
+  const submitter = createSubmitter({
+    settle: settler.settle,
+    clock,
+    traceSink,
+    sign: message => current.chain.sign(message),
+  });
   stack.add('settler', { close: () => settler.idle() });
   // No other process of this gateway takes mail yet.
   await queueStore.recover(clock.now());

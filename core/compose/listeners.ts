@@ -75,6 +75,7 @@ function smtpServer(
       xclient: listener.xclient,
       chunking: listener.chunking,
       prdr: listener.prdr,
+      recipientsTogether: listener.recipientsTogether,
       lookupReverseName: listener.lookupReverseName,
       maxSize: options.message.maxSize,
       spoolAbove: options.message.spoolAbove,

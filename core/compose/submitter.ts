@@ -15,6 +15,8 @@ export interface SubmitterParts {
   readonly settle: Settle;
   readonly clock: Clock;
   readonly traceSink: TraceSink;
+  /** Signatures for what plugins write. */
+  readonly sign?: (message: Message) => Promise<Message>;
 }
 
 /** Mail of our own with all that an envelope may say. */
@@ -92,7 +94,8 @@ export function createSubmitter(parts: SubmitterParts): Submitter {
     async submit(mail) {
       const sender = mail.sender === null ? null : recipientOf(mail.sender).address;
       const recipients = mail.recipients.map(recipientOf);
-      return send({ sender, recipients, message: await readMessage(bufferRope(mail.bytes)), origin: mail.origin });
+      const message = await readMessage(bufferRope(mail.bytes));
+      return send({ sender, recipients, message: (await parts.sign?.(message)) ?? message, origin: mail.origin });
     },
   };
 }

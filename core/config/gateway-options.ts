@@ -111,6 +111,12 @@ const listener = z.strictObject({
     .boolean()
     .default(false)
     .describe('Offer PRDR: one reply per recipient after the data, for clients that ask for it.'),
+  recipientsTogether: z
+    .enum(['all', 'domain', 'one'])
+    .default('all')
+    .describe(
+      'Whose mail may come in one message, where a single reply speaks for all of them (no PRDR, no LMTP). `all`: what one recipient refuses and another takes is told by a report. `domain`, `one`: recipients of another domain, or any other, get 452 4.5.3 and the client sends them a message of their own, whose reply is theirs. Clients that logged in are not asked that.',
+    ),
   limits: limits.prefault({}).describe('Limits of this listener.'),
 });
 

@@ -27,4 +27,6 @@ export interface Deliverable {
   readonly plugin?: string;
   readonly reason?: QuarantineReason;
   readonly kept?: KeptOriginal;
+  /** Its sender did not send it: no report about it. */
+  readonly forged?: boolean;
 }

@@ -16,6 +16,7 @@ export interface Draft {
   /** New recipient → the one that the client named, both as canonical text. */
   readonly originals: ReadonlyMap<string, string>;
   readonly kept?: KeptOriginal;
+  readonly forged?: boolean;
 }
 
 /** `known`: names a recipient that is there already, which may be a bare `postmaster`. */
@@ -85,6 +86,9 @@ export function applyEdits(before: Draft, edits: readonly Edit[], plugin: string
       case 'add-recipient':
       case 'remove-recipient':
         draft = editEnvelope(draft, before.recipients, edit);
+        break;
+      case 'mark-forged':
+        draft = { ...draft, forged: true };
         break;
       case 'replace-body':
         body = edit.body;

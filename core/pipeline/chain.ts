@@ -80,6 +80,8 @@ export interface Chain {
   /** Plugins per hook in order, for `config show` and `status`. */
   describe(): readonly { readonly hook: string; readonly plugins: readonly string[] }[];
   status(): Promise<readonly { readonly name: string; readonly values: Readonly<Record<string, unknown>> }[]>;
+  /** Mail that the gateway itself makes, with the signatures that entries of the chain put on it. Never rejects. */
+  sign(message: Message): Promise<Message>;
   /** Closes the plugins in reverse order, once the last session that uses them ended. */
   close(): Promise<void>;
 }

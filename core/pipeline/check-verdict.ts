@@ -52,6 +52,8 @@ function editFault(edit: unknown): string | undefined {
       break;
     case 'replace-body':
       return Buffer.isBuffer(edit['body']) ? undefined : `${fault}: body is not a Buffer`;
+    case 'mark-forged':
+      return undefined;
     case 'quarantine-original':
       if (typeof edit['why'] !== 'string') return `${fault}: no reason`;
       return isReason(edit['reason']) ? undefined : `${fault}: reason ${quoted(edit['reason'])}`;

@@ -9,7 +9,9 @@ import { describeIssues, knownKeys } from '../config/load.ts';
 import { z } from '../config/schema.ts';
 import type { Clock } from '../lib/clock.ts';
 import { raceSignal, startDeadline } from '../lib/deadline.ts';
+import type { Message } from '../mail/message.ts';
 import type { HookName, Host, PluginInstance, Session } from '../plugin/contract.ts';
+import { applyEdits, type Draft } from './apply-edits.ts';
 import type { Chain, ChainSession } from './chain.ts';
 import { type HookLists, LiveSession } from './chain-session.ts';
 import { deliverHook } from './deliver-hook.ts';
@@ -226,6 +228,24 @@ class LoadedChain implements Chain {
         }
       }),
     );
+  }
+
+  async sign(message: Message): Promise<Message> {
+    let draft: Draft = { message, sender: null, recipients: [], originals: new Map() };
+    for (const { entry, instance } of this.held) {
+      if (!instance.sign || entry.mode === 'observe') continue;
+      const deadline = startDeadline(this.#deps.clock, entry.timeoutMs);
+      try {
+        const edits = await raceSignal(instance.sign(draft.message, deadline.signal), deadline.signal);
+        draft = applyEdits(draft, edits, entry.name);
+      } catch (err) {
+        // Better an unsigned report than none.
+        this.#deps.log.error({ err, plugin: entry.name }, 'Plugin did not sign');
+      } finally {
+        deadline.done();
+      }
+    }
+    return draft.message;
   }
 
   close(): Promise<void> {

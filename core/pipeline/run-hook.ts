@@ -57,6 +57,8 @@ function describeEdit(edit: Edit): string {
       return `${edit.kind} ${edit.name}`;
     case 'replace-body':
       return `${edit.kind} ${edit.body.length} bytes`;
+    case 'mark-forged':
+      return edit.kind;
     case 'quarantine-original':
       return `${edit.kind}: ${edit.why}`;
     case 'set-recipient-sender':

@@ -6,7 +6,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
 import type { ResultKey } from './results.ts';
-import type { Gate, MessageAnswer, Of } from './verdicts.ts';
+import type { Edit, Gate, MessageAnswer, Of } from './verdicts.ts';
 
 export type Answer<V> = V | Promise<V>;
 
@@ -325,4 +325,6 @@ export type PluginInstance = Partial<Hooks> & {
   /** A person judged this message, which came for `recipient`: teaches the engine behind the plugin. */
   learn?(message: Message, as: 'spam' | 'ham', recipient: string, signal: AbortSignal): Promise<void>;
   status?(): Promise<Readonly<Record<string, unknown>>>;
+  /** Signs mail that the gateway itself makes and that goes through no chain: reports and notices. */
+  sign?(message: Message, signal: AbortSignal): Promise<readonly Edit[]>;
 };

@@ -48,6 +48,8 @@ export type Edit =
    * The message as it stood before this answer's edits is kept in the quarantine, once the edited one is settled; that
    * one goes on. Where several plugins ask, the first one's is kept. `why` is for the trace and the quarantine's list.
    */
-  | { readonly kind: 'quarantine-original'; readonly why: string; readonly reason?: QuarantineReason };
+  | { readonly kind: 'quarantine-original'; readonly why: string; readonly reason?: QuarantineReason }
+  /** The envelope sender did not send this: nobody is told what becomes of it, neither now nor from the queue. */
+  | { readonly kind: 'mark-forged' };
 
 export type MessageAnswer = Verdict & { readonly edits?: readonly Edit[] };

@@ -110,7 +110,7 @@ export function createSettler(parts: SettleParts): Settler {
       sender: request.deliverable.sender,
       envelope,
       form: request.deliverable.message.rope,
-      reports: request.forged !== true && request.deliverable.kind !== 'quarantine',
+      reports: !request.forged && !request.deliverable.forged && request.deliverable.kind !== 'quarantine',
       ...(request.client === undefined ? {} : { client: request.client }),
     };
   }

@@ -26,6 +26,11 @@ export interface SmtpListenerOptions {
   readonly xclient?: readonly string[];
   /** Offer PRDR (draft-hall-prdr). Default false. */
   readonly prdr?: boolean;
+  /**
+   * Recipients that may share a message where one reply speaks for all of them: others are deferred, so that the client
+   * sends the message again for them. Default `all`.
+   */
+  readonly recipientsTogether?: 'all' | 'domain' | 'one';
   /** Offer CHUNKING (RFC 3030). Default true. */
   readonly chunking?: boolean;
   /** Offer BINARYMIME too: only where every next hop can do it. Default false. */

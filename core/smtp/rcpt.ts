@@ -33,6 +33,10 @@ export async function rcpt(session: SmtpSession, args: string): Promise<void> {
   const outcome = await session.chain.rcpt(transaction.envelope, recipient);
   if (session.isOver) return;
   if (outcome.kind === 'ok' && outcome.settled) {
+    if (needsOwnMessage(session, recipient)) {
+      transaction.refuse(recipient, replyText(ownMessage));
+      return session.reply(ownMessage.code, ownMessage.enhanced, ownMessage.text);
+    }
     transaction.accept(recipient);
     session.reply(250, '2.1.5', 'Ok');
     return;
@@ -40,6 +44,21 @@ export async function rcpt(session: SmtpSession, args: string): Promise<void> {
   const reply = outcome.kind === 'ok' ? relayingDenied : outcome.reply;
   transaction.refuse(recipient, replyText(reply));
   session.refuse(reply);
+}
+
+/** RFC 5321 §4.5.3.1.10: the client keeps it and sends it again in another transaction. */
+const ownMessage = {
+  code: 452,
+  enhanced: '4.5.3',
+  text: 'Recipient needs a message of its own, send it again',
+} as const;
+
+/** One reply cannot tell two recipients different things, so those that may fare differently do not share a message. */
+function needsOwnMessage({ context, transaction, identity }: SmtpSession, { address }: Recipient): boolean {
+  const { recipientsTogether, role } = context.listener;
+  const [first] = transaction?.envelope.recipients ?? [];
+  if (!first || role !== 'smtp' || recipientsTogether === 'all' || transaction?.prdr || identity) return false;
+  return recipientsTogether === 'one' || first.address.domain !== address.domain;
 }
 
 const relayingDenied = { code: 550, enhanced: '5.7.1', text: 'Relaying denied' } as const;

@@ -108,6 +108,7 @@ function sessionContext(options: SmtpServerOptions): SessionContext {
     proxyProtocol: [],
     xclient: [],
     prdr: false,
+    recipientsTogether: 'all' as const,
     chunking: true,
     binaryMime: false,
     lookupReverseName: false,

@@ -8,6 +8,7 @@ import {
   fieldsToSign,
   type HeaderList,
   type Host,
+  type Message,
   type MessageAnswer,
   mailboxesOf,
   parseAddressList,
@@ -104,14 +105,15 @@ function createSigner(settings: Options, keys: readonly SigningKey[], host: Host
     return [];
   }
 
-  async function message(at: WithMessage): Promise<MessageAnswer> {
-    const { headers } = at.message;
-    const domain = isOurs(at) ? authorDomain(headers) : undefined;
+  /** Fields to add for the domain in the From field, and whose they are. */
+  async function sign(message: Message, signal: AbortSignal) {
+    const { headers } = message;
+    const domain = authorDomain(headers);
     const chosen = domain === undefined ? [] : keysOf(domain);
     // A header that was not read to its end cannot be signed so that others agree.
     const unread = headers.defects.some(defect => defect !== 'malformed-field');
-    if (chosen.length === 0 || unread) return pass;
-    const bodyHash = await relaxedBodyHash(at.message, at.signal);
+    if (chosen.length === 0 || unread) return undefined;
+    const bodyHash = await relaxedBodyHash(message, signal);
     const fields = fieldsToSign(headers, listed, oversigned);
     const now = Math.floor(host.clock.now() / 1000);
     const edits = chosen.map((key): Edit => {
@@ -129,10 +131,19 @@ function createSigner(settings: Options, keys: readonly SigningKey[], host: Host
       const value = signedValue('DKIM-Signature', tags, fields.canonical, key.privateKey);
       return { kind: 'add-header', name: 'DKIM-Signature', value };
     });
-    at.evidence({ signed: chosen.map(key => `${key.domain} ${key.selector}`) });
-    return { ...pass, edits };
+    return { edits, signed: chosen.map(key => `${key.domain} ${key.selector}`) };
   }
-  return message;
+
+  return {
+    async message(at: WithMessage): Promise<MessageAnswer> {
+      const found = isOurs(at) ? await sign(at.message, at.signal) : undefined;
+      if (!found) return pass;
+      at.evidence({ signed: found.signed });
+      return { ...pass, edits: found.edits };
+    },
+    // What the gateway makes itself is ours.
+    sign: async (message: Message, signal: AbortSignal) => (await sign(message, signal))?.edits ?? [],
+  };
 }
 
 export const dkimSign = definePlugin({
@@ -143,7 +154,7 @@ export const dkimSign = definePlugin({
     const keys = await Promise.all(settings.keys.map(key => readKey(key, host)));
     if (keys.length === 0) return {};
     return {
-      message: createSigner(settings, keys, host),
+      ...createSigner(settings, keys, host),
       /** Whether each key stands in the DNS as it should. */
       async status() {
         const states = await Promise.all(

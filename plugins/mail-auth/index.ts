@@ -150,6 +150,13 @@ function createChecker(settings: MailAuthOptions, host: Host) {
     return pass;
   }
 
+  /** The sender's own domain says that this is not from there: whoever is named as sender must not be told of failures. */
+  function isForged(at: WithMessage, { spf: found, dkim: signatures, dmarc: result }: Findings): boolean {
+    const domain = at.envelope.sender?.domain;
+    const signed = signatures.some(each => each.result === 'pass' && each.domain === domain);
+    return (found?.result === 'fail' && !signed) || result.disposition !== 'none';
+  }
+
   async function message(at: WithMessage): Promise<MessageAnswer> {
     const removed = forged(at);
     if (removed.length > 0) at.evidence({ forgedResults: removed.length });
@@ -169,7 +176,8 @@ function createChecker(settings: MailAuthOptions, host: Host) {
     const added: readonly Edit[] = settings.header
       ? [{ kind: 'add-header', name: 'Authentication-Results', value }]
       : [];
-    return { ...judge(found), edits: [...removed, ...added] };
+    const mark: readonly Edit[] = isForged(at, found) ? [{ kind: 'mark-forged' }] : [];
+    return { ...judge(found), edits: [...removed, ...added, ...mark] };
   }
 
   return { mail: (at: InMail) => (isExempt(at) ? pass : mail(at)), message };

@@ -74,6 +74,11 @@ export class SmtpClient {
     return this.reply();
   }
 
+  /** Bytes as they are; the reply is for `expect`. */
+  write(text: string): void {
+    this.#socket.write(text, 'latin1');
+  }
+
   close(): void {
     this.#socket.destroy();
   }

@@ -76,6 +76,7 @@ export class FixtureChain implements Chain {
   learn = async (): Promise<[]> => [];
   describe = (): [] => [];
   status = async (): Promise<[]> => [];
+  sign: Chain['sign'] = async message => message;
   close = async (): Promise<void> => undefined;
 
   openSession(first: Session): ChainSession {

@@ -17,7 +17,7 @@ const limitNames = [
   'authFailures',
   'authFailureDelayMs',
 ];
-const words = ['role', 'tls', 'banner', 'lineEnds', 'nul'];
+const words = ['recipientsTogether', 'role', 'tls', 'banner', 'lineEnds', 'nul'];
 const flags = ['chunking', 'binaryMime', 'prdr', 'allowPlaintextAuth'];
 const lists = ['xclient', 'proxyProtocol'];
 
