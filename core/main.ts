@@ -94,9 +94,28 @@ program
   .action(run(async () => (await gatewayCommands()).reload));
 program
   .command('trace')
-  .argument('<id>', 'queue id, as in the 250 reply')
-  .description('what every plugin decided about a message, and why')
+  .argument('[id]', 'queue id, as in the 250 reply')
+  .option('--since <time>', "such as '2h' or '2026-11-21T08:00'")
+  .option('--until <time>', 'in the same forms')
+  .option('--sender <address>', "envelope sender, '@example.org' for a domain, '<>' for the null sender; * is any text")
+  .option('--recipient <address>', 'envelope recipient, in the same forms')
+  .option('--message-id <id>', 'Message-ID')
+  .option('--subject <text>', 'part of the subject')
+  .option('--client <address>', 'address of the client')
+  .option('--outcome <outcome>', 'accepted, rejected, deferred, quarantined, discarded or aborted')
+  .option('--recipient-outcome <outcome>', 'of one recipient: delivered, relayed, queued, bounced, released …')
+  .option('--plugin <name>', 'an entry of the chain that said something else than continue')
+  .option('--verdict <verdict>', 'what that entry, or any, said: accept, reject, defer, quarantine, discard or error')
+  .option('--limit <n>', 'most messages, at most 1000 (default: 50)', Number)
+  .option('--full', 'each with every step')
+  .option('--follow', 'go on printing messages as they come')
+  .description('what every plugin decided about a message, and why; without an id: a search')
   .action(run(async () => (await import('./cli/trace-command.ts')).trace));
+program
+  .command('why')
+  .argument('<id>', 'queue id')
+  .description('in sentences: what decided about a message, and what would have changed it')
+  .action(run(async () => (await import('./cli/trace-command.ts')).why));
 program
   .command('version')
   .description('versions of Postern and Node.js')

@@ -48,7 +48,10 @@ export interface Connected {
   get<T>(key: ResultKey<T>): T | undefined;
   /** Only keys that the plugin declares in `writes`; the last value counts. Taken over when the hook returned in time. */
   set<T>(key: ResultKey<T>, value: T): void;
-  /** Adds a value to this hook's trace step: what the verdict rests on. */
+  /**
+   * Adds a value to this hook's trace step: what the verdict rests on. `wouldPass`, a sentence of what would have let the
+   * message through, is told by `postern why`.
+   */
   evidence(values: Readonly<Record<string, unknown>>): void;
 }
 export interface Greeted extends Connected {
@@ -314,6 +317,8 @@ export interface Plugin<Options> {
   /** Load fails unless an earlier entry writes it. */
   readonly reads?: readonly ResultKey<unknown>[];
   readonly writes?: readonly ResultKey<unknown>[];
+  /** Its verdict depends on mail that came before (greylisting, rates): `postern replay` cannot ask it, and does not. */
+  readonly history?: true;
   /** For `config check`: what is wrong with the files that the options name, as sentences. Sets nothing up. */
   check?(options: Options, host: CheckHost): Answer<readonly string[]>;
   /** What an operator may see and undo of that which an entry remembers, with or without a running gateway. */

@@ -147,9 +147,25 @@ function fields(at: WithMessage, found: SpamScore, policy: SpamPolicy): readonly
   return edits;
 }
 
+/** For `postern why`: how far it is from passing, and what weighs most. */
+function whatWouldPass({ score, symbols }: SpamScore, { thresholds }: SpamPolicy): string {
+  const limits = [thresholds.quarantine, thresholds.reject].filter(each => typeof each === 'number');
+  const most = symbols
+    .filter(symbol => (symbol.score ?? 0) > 0)
+    .sort((a, b) => (b.score ?? 0) - (a.score ?? 0))
+    .slice(0, 3)
+    .map(symbol => `${symbol.name} ${symbol.score}`);
+  const weights = most.length > 0 ? `; most weigh ${most.join(', ')}` : '';
+  return limits.length === 0
+    ? 'With a threshold that is a number, not `always`'
+    : `With less than ${Math.min(...limits)} points instead of ${score.toFixed(1)}${weights}`;
+}
+
 /** What the chain does with a message of this score. */
 export function spamAnswer(at: WithMessage, found: SpamScore, policy: SpamPolicy): MessageAnswer {
   const why = `${found.engine} gives ${found.score.toFixed(1)} points (${found.symbols.map(({ name }) => name).join(', ')})`;
+  if (found.disposition === 'reject' || found.disposition === 'quarantine')
+    at.evidence({ wouldPass: whatWouldPass(found, policy) });
   if (found.disposition === 'reject') return { kind: 'reject', reply: spam, why };
   const edits = [...forgedSpamFields(at, policy), ...fields(at, found, policy)];
   return found.disposition === 'quarantine' ? { kind: 'quarantine', why, reason: 'spam', edits } : { ...pass, edits };

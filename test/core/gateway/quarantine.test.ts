@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { until } from '../../harness/gateway-files.ts';
 import {
   freePort,
   type GatewayProcess,
@@ -75,13 +76,6 @@ async function setUp(t: Test, more = ''): Promise<SetUp> {
   return parts;
 }
 
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 60_000; !(await holds()); ) {
-    if (Date.now() > end) throw new Error(`Still not: ${what}`);
-    await new Promise(resolve => setTimeout(resolve, 20));
-  }
-}
-
 t.test('list, show, release once, to some, delete', { timeout: 400_000 }, async t => {
   const at = await setUp(t);
   const id = await at.send('First one', ['ann@example.org', 'ben@example.org']);
@@ -125,11 +119,11 @@ t.test('list, show, release once, to some, delete', { timeout: 400_000 }, async 
     'BEN@example.org',
   );
   t.match(toBen, { kind: 'released', recipients: ['ben@example.org'] });
-  await until('ben has it', () => at.mailOf('ben').length === 1);
+  await until(() => at.mailOf('ben').length === 1, 'ben has it');
   t.ok(at.mailOf('ben')[0]?.endsWith('Subject: First one\r\n\r\nHello\r\n'));
   t.equal(at.mailOf('ann').length, 1, 'and nobody else');
   t.match((await at.postern('quarantine', 'release', id)).stdout, /released to ann@example\.org as \w+\n$/);
-  await until('ann has it', () => at.mailOf('ann').length === 2);
+  await until(() => at.mailOf('ann').length === 2, 'ann has it');
   const again = await at.postern('quarantine', 'release', id);
   t.match(again, { code: 0, stdout: /was released to .* before, nothing was sent/ });
   const counts = await at.json<{ queue: { pending: number }; quarantine: { messages: number } }>('status');
@@ -168,7 +162,7 @@ t.test(
         .sort(),
       ['already', 'already', 'released'],
     );
-    await until('both have it', () => at.mailOf('ann').length === 1 && at.mailOf('ben').length === 1);
+    await until(() => at.mailOf('ann').length === 1 && at.mailOf('ben').length === 1, 'both have it');
     await at.gateway.end('SIGTERM');
     t.match(await at.postern('quarantine', 'release', later), {
       code: 0,
@@ -181,7 +175,7 @@ t.test(
     );
     t.equal((await at.postern('quarantine', 'learn', 'spam', id)).code, 69);
     at.gateway = await startGatewayProcess(at.config, at.port);
-    await until('ann has it', () => at.mailOf('ann').length === 2);
+    await until(() => at.mailOf('ann').length === 2, 'ann has it');
     t.same([at.mailOf('ann').length, at.mailOf('ben').length], [2, 1]);
   },
 );
@@ -202,7 +196,7 @@ t.test('I1: kill -9 after 250 loses nothing that was quarantined', { timeout: 40
         }
       }
     });
-    await until('enough', () => acknowledged.length >= wanted);
+    await until(() => acknowledged.length >= wanted, 'enough');
     await at.gateway.end('SIGKILL');
     kills++;
     round++;
@@ -219,5 +213,5 @@ t.test('I1: kill -9 after 250 loses nothing that was quarantined', { timeout: 40
   for (const { id, size } of found)
     t.equal(readFileSync(path.join(at.folder, 'data/quarantine', `${id}.eml`)).length, size, id);
   t.equal((await at.postern('quarantine', 'release', '--all')).code, 0);
-  await until('all are delivered', () => at.mailOf('ann').length === found.length);
+  await until(() => at.mailOf('ann').length === found.length, 'all are delivered');
 });
