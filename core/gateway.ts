@@ -329,6 +329,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       dataFolder: folder,
       configFolder: config.folder,
       env: deps.env,
+      postmaster: config.options.queue.postmaster,
       memory,
       submit: message => submitter.submit(message),
       rules,

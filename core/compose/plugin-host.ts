@@ -27,6 +27,7 @@ export interface HostParts {
   readonly dataFolder: string;
   readonly configFolder: string;
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly postmaster: string | undefined;
   readonly submit: Host['submit'];
   readonly rules: GatewayRules;
   readonly memory: MemoryStore;
@@ -109,6 +110,9 @@ function hostOver(given: Given, entryName: string): Host {
       },
     },
     memory: parts.memory.of(memoryOwner(entryName)),
+    get postmaster() {
+      return given.parts.postmaster;
+    },
     isRelayClient: address => given.parts.isRelayClient(address),
     dataDir,
     resolvePath(name) {

@@ -278,6 +278,8 @@ export interface Host {
   readonly mailboxes: Mailboxes;
   readonly rules: Rules;
   readonly memory: Memory;
+  /** Where notices to the operator go: `queue.postmaster` of the configuration. */
+  readonly postmaster: string | undefined;
   /** Networks that may relay (CIDR), from the configuration. */
   isRelayClient(address: string): boolean;
   /** A directory of this plugin's own, made before `setup`. */

@@ -12,6 +12,7 @@ export interface Alarm {
 }
 
 function postmasterFor(account: string, host: Host): string {
+  if (host.postmaster !== undefined) return host.postmaster;
   const domain = account.includes('@') ? account.slice(account.lastIndexOf('@') + 1) : host.hostname;
   return `postmaster@${domain}`;
 }

@@ -51,7 +51,12 @@ export const options = z.strictObject({
     .boolean()
     .default(true)
     .describe('Tell the postmaster by mail when an account goes over a limit, once for each window.'),
-  alertTo: z.array(z.string()).default([]).describe('Who is told; default: the postmaster of the account’s domain.'),
+  alertTo: z
+    .array(z.string())
+    .default([])
+    .describe(
+      'Who is told; default: `queue.postmaster` of the configuration, or else the postmaster of the account’s domain, which must then be a mailbox.',
+    ),
   maxKeys: z
     .number()
     .int()

@@ -150,6 +150,7 @@ export async function testHost(setup: HostSetup = {}): Promise<TestHost> {
   const submitted: Parameters<Host['submit']>[0][] = [];
   return {
     hostname: 'gateway.test',
+    postmaster: undefined,
     log: setup.log ?? pino({ level: 'silent' }),
     clock,
     dns: watched(own ?? (setup.dns as Dns), onFailure),
