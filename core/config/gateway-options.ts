@@ -351,7 +351,10 @@ export const gatewayOptions = z.strictObject({
         .prefault('20s')
         .describe('A direct delivery that takes longer than this is queued instead.'),
       concurrency: z.number().int().positive().default(20).describe('Most connections to one destination.'),
-      postmaster: z.string().optional().describe('Where double bounces and alerts of plugins go; absent = double bounces are dropped and logged.'),
+      postmaster: z
+        .string()
+        .optional()
+        .describe('Where double bounces and alerts of plugins go; absent = double bounces are dropped and logged.'),
     })
     .prefault({})
     .describe('Mail that cannot be settled at once.'),

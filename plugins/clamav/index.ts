@@ -56,7 +56,9 @@ function unscanned(at: WithMessage, settings: ClamavOptions): MessageAnswer {
   if (settings.oversized === 'reject') return { kind: 'reject', reply: tooLarge, why };
   const edits = headerEdits(at, settings.header, 'Not scanned (too large)');
   if (settings.oversized === 'quarantine') return { kind: 'quarantine', why: `Not scanned: ${why}`, edits };
-  return settings.oversized === 'tag' ? { ...pass, edits } : pass;
+  // Nobody outside may say for us that it is clean.
+  const forged = edits.filter(({ kind }) => kind === 'remove-header');
+  return { ...pass, edits: settings.oversized === 'tag' ? edits : forged };
 }
 
 /** One line for `status`: version, number and age of the signatures. */
