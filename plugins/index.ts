@@ -3,6 +3,7 @@
 import type { Plugin } from '../core/plugin/index.ts';
 import { aliases } from './aliases/index.ts';
 import { arcSeal } from './arc-seal/index.ts';
+import { attachments } from './attachments/index.ts';
 import { auth } from './auth/index.ts';
 import { clamav } from './clamav/index.ts';
 import { dkimSign } from './dkim-sign/index.ts';
@@ -29,6 +30,7 @@ import { uribl } from './uribl/index.ts';
 export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   aliases,
   'arc-seal': arcSeal,
+  attachments,
   auth,
   clamav,
   'dkim-sign': dkimSign,

@@ -181,6 +181,12 @@ export async function decodeBodyText(message: Rope, part: MimePart, maxBytes?: n
   return decodeText(await decodeBody(message, part, maxBytes), part.contentType.params.get('charset'));
 }
 
+/** Every file name that a part claims, for readers differ in which they take: RFC 2183 first, then the older `name`. */
+export function partNames(part: MimePart): readonly string[] {
+  const given = [part.disposition?.params.get('filename'), part.contentType.params.get('name')];
+  return [...new Set(given.flatMap(name => (name === undefined || name === '' ? [] : [decodeWords(name)])))];
+}
+
 /** The file name that a part claims, RFC 2231 or (as most write it) RFC 2047 decoded; for display and rules, never a path. */
 export function partFilename(part: MimePart): string | undefined {
   const name = part.disposition?.params.get('filename') ?? part.contentType.params.get('name');

@@ -5,7 +5,7 @@ import type { KeptOriginal } from '../mail/deliverable.ts';
 import type { Recipient, ReversePath } from '../mail/envelope.ts';
 import { editHeaders, type HeaderEdit } from '../mail/header-edit.ts';
 import { type Message, withBody, withHeaders } from '../mail/message.ts';
-import { bufferRope } from '../mail/rope.ts';
+import { bufferRope, type Rope } from '../mail/rope.ts';
 import type { Edit } from '../plugin/verdicts.ts';
 
 /** A message on its way through the chain. */
@@ -77,7 +77,7 @@ const keptOriginal = ({ message }: Draft, plugin: string, { reason = 'policy', w
 /** `plugin`: whose edits these are. Throws where an edit names no address or where nobody would be left to receive the message. */
 export function applyEdits(before: Draft, edits: readonly Edit[], plugin: string): Draft {
   let draft = before;
-  let body: Buffer | undefined;
+  let body: Rope | undefined;
   const onHeaders: HeaderEdit[] = [];
   for (const edit of edits)
     switch (edit.kind) {
@@ -91,7 +91,7 @@ export function applyEdits(before: Draft, edits: readonly Edit[], plugin: string
         draft = { ...draft, forged: true };
         break;
       case 'replace-body':
-        body = edit.body;
+        body = Buffer.isBuffer(edit.body) ? bufferRope(edit.body) : edit.body;
         break;
       case 'quarantine-original':
         if (!draft.kept) draft = { ...draft, kept: keptOriginal(before, plugin, edit) };
@@ -102,7 +102,7 @@ export function applyEdits(before: Draft, edits: readonly Edit[], plugin: string
   if (draft.recipients.length === 0 && before.recipients.length > 0)
     throw new Error('Edits leave no recipient: a plugin that drops a message answers discard');
   let message = before.message;
-  if (body) message = withBody(message, bufferRope(body));
+  if (body) message = withBody(message, body);
   if (onHeaders.length > 0) message = withHeaders(message, editHeaders(message.headers, onHeaders));
   return message === draft.message ? draft : { ...draft, message };
 }

@@ -37,6 +37,18 @@ function replyFault(reply: unknown, group: '4' | '5'): string | undefined {
 const reasons: ReadonlySet<unknown> = new Set([undefined, ...quarantineReasons]);
 const isReason = (value: unknown): boolean => reasons.has(value);
 
+/** A message may be large: a plugin hands in pieces of the old one, which lie in a file. */
+function isRope(value: unknown): boolean {
+  if (!isRecord(value) || !Array.isArray(value['pieces'])) return false;
+  let size = 0;
+  for (const piece of value['pieces'] as readonly unknown[]) {
+    if (Buffer.isBuffer(piece)) size += piece.length;
+    else if (!isRecord(piece) || typeof piece['file'] !== 'string') return false;
+    else size += Number(piece['end']) - Number(piece['start']);
+  }
+  return size === value['size'];
+}
+
 function editFault(edit: unknown): string | undefined {
   if (!isRecord(edit)) return 'has an edit that is not an object';
   const { kind, name, value, index, address } = edit;
@@ -51,7 +63,7 @@ function editFault(edit: unknown): string | undefined {
       if (typeof name !== 'string' || !fieldName.test(name)) return `${fault}: name ${quoted(name)}`;
       break;
     case 'replace-body':
-      return Buffer.isBuffer(edit['body']) ? undefined : `${fault}: body is not a Buffer`;
+      return Buffer.isBuffer(edit['body']) || isRope(edit['body']) ? undefined : `${fault}: body is no Buffer or Rope`;
     case 'mark-forged':
       return undefined;
     case 'quarantine-original':

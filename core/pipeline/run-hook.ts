@@ -56,7 +56,7 @@ function describeEdit(edit: Edit): string {
     case 'replace-header':
       return `${edit.kind} ${edit.name}`;
     case 'replace-body':
-      return `${edit.kind} ${edit.body.length} bytes`;
+      return `${edit.kind} ${Buffer.isBuffer(edit.body) ? edit.body.length : edit.body.size} bytes`;
     case 'mark-forged':
       return edit.kind;
     case 'quarantine-original':

@@ -16,7 +16,8 @@ export {
   parseAddressList,
 } from '../mail/address-list.ts';
 export { type AuthResult, claimedAuthResults, formatAuthResults, parseAuthResults } from '../mail/auth-results.ts';
-export { decodeBody, decodeBodyText, openBody, partFilename } from '../mail/body.ts';
+export { decodeBody, decodeBodyText, openBody, partFilename, partNames } from '../mail/body.ts';
+export { encodeTransfer } from '../mail/body-encode.ts';
 export { formatDate, parseDate } from '../mail/date.ts';
 export { type QuarantineReason, quarantineReasons } from '../mail/deliverable.ts';
 export { parseSigningKey, publishesKey } from '../mail/dkim-key.ts';
@@ -37,7 +38,8 @@ export { formatMessageId } from '../mail/message-id.ts';
 export { type ContentType, type MimePart, parseMime, walkParts } from '../mail/mime.ts';
 export { countHops, parseReceived } from '../mail/received.ts';
 export { closing, type Reply, replies, reply } from '../mail/reply.ts';
-export { bufferRope, type Rope, ropeChunks, sliceRope } from '../mail/rope.ts';
+export { bufferRope, concatRopes, type Rope, ropeChunks, sliceRope } from '../mail/rope.ts';
+export { findSeals, type Seals } from '../mail/seals.ts';
 export { createSrs, defaultSrs, looksLikeSrs, type Srs, type SrsReversal, type SrsSettings } from '../mail/srs.ts';
 export * from './client-policy.ts';
 export * from './contract.ts';

@@ -1,6 +1,7 @@
 // What a hook may answer. Values, never callbacks; illegal combinations do not compile.
 import type { QuarantineReason } from '../mail/deliverable.ts';
 import type { Reply } from '../mail/reply.ts';
+import type { Rope } from '../mail/rope.ts';
 
 export type Verdict =
   /** No objection; ask the next plugin. */
@@ -36,7 +37,7 @@ export type Edit =
   | { readonly kind: 'remove-header'; readonly name: string; readonly index?: number }
   | { readonly kind: 'replace-header'; readonly name: string; readonly value: string; readonly index?: number }
   /** The whole body (all after the header section), CRLF line ends. */
-  | { readonly kind: 'replace-body'; readonly body: Buffer }
+  | { readonly kind: 'replace-body'; readonly body: Buffer | Rope }
   /** `original`: the recipient that this one stands for (aliases), kept for DSN and the trace. */
   | { readonly kind: 'add-recipient'; readonly address: string; readonly original?: string }
   | { readonly kind: 'remove-recipient'; readonly address: string }

@@ -34,6 +34,9 @@ export const engines = {
   mutt: { program: 'mutt', package: 'mutt' },
   openssl: { program: 'openssl', package: 'openssl' },
   perl: { program: 'perl', package: 'perl' },
+  zip: { program: 'zip', package: 'zip' },
+  '7z': { program: '7z', package: 'p7zip-full' },
+  genisoimage: { program: 'genisoimage', package: 'genisoimage' },
   'mail-srs': { program: '/usr/share/perl5/Mail/SRS.pm', package: 'libmail-srs-perl' },
 } as const;
 export type Engine = keyof typeof engines;
