@@ -167,7 +167,7 @@ function createFilter(settings: Options, host: Host, unpackers: Unpackers) {
     const why = `Attachment stripped: ${describe(decided[0]?.item as Item)}`;
     return [
       ...replaceParts(at.message, replacements),
-      ...(settings.keepOriginal ? [{ kind: 'quarantine-original', why } as const] : []),
+      ...(settings.keepOriginal ? [{ kind: 'quarantine-original', why, reason: 'attachment' } as const] : []),
     ];
   }
 
