@@ -38,6 +38,11 @@ interface Decided {
   readonly action: Action | undefined;
 }
 
+/** What is left of the time for one message. */
+interface Time {
+  leftMs: number;
+}
+
 const maxListed = 30;
 /** Programs of old put files between the lines of a text. */
 const uuencoded = /^begin(?:-base64)? [0-7]{3,4} (.{1,200})$/gm;
@@ -52,19 +57,17 @@ class Looker {
   readonly #settings: Options;
   readonly #limits: InspectLimits;
   readonly #unpackers: Unpackers;
-  readonly #host: Host;
 
-  constructor(settings: Options, unpackers: Unpackers, host: Host) {
+  constructor(settings: Options, unpackers: Unpackers) {
     this.#settings = settings;
     this.#unpackers = unpackers;
-    this.#host = host;
     const { maxDepth, maxFiles, maxUnpacked } = settings;
     this.#limits = { maxDepth, maxFiles, maxUnpacked };
   }
 
   async look(at: WithMessage): Promise<readonly Looked[]> {
     const mime = await at.message.mime();
-    const until = this.#host.clock.monotonic() + this.#settings.unpackTimeout;
+    const time: Time = { leftMs: this.#settings.unpackTimeout };
     const looked: Looked[] = [];
     for (const part of walkParts(mime)) {
       if (part.defects.includes('too-deep') || part.defects.includes('too-many-parts'))
@@ -73,13 +76,13 @@ class Looker {
           items: [withKinds(itemOf(['message'], '', { type: 'message/rfc822' }, 0), ['limit'], 'Too many parts')],
         });
       if (!isLeaf(part)) continue;
-      const items = await this.#part(at, part, until);
+      const items = await this.#part(at, part, time);
       if (items.length > 0) looked.push({ part, items });
     }
     return looked;
   }
 
-  async #part(at: WithMessage, part: MimePart, until: number): Promise<readonly Item[]> {
+  async #part(at: WithMessage, part: MimePart, time: Time): Promise<readonly Item[]> {
     const { rope } = at.message;
     const names = partNames(part);
     const { type, subtype } = part.contentType;
@@ -96,9 +99,13 @@ class Looker {
     }
     const bytes = await decodeBody(rope, part, maxSize + 1);
     if (bytes.length > maxSize) return [withKinds(item, ['limit'], 'Too large to be taken apart')];
-    const left = until - this.#host.clock.monotonic();
-    if (left <= 0) return [withKinds(item, ['limit'], 'Not taken apart in time')];
-    const unpacked = await this.#unpackers.unpack({ bytes, names, container, limits: this.#limits }, left, at.signal);
+    if (time.leftMs <= 0) return [withKinds(item, ['limit'], 'Not taken apart in time')];
+    const unpacked = await this.#unpackers.unpack(
+      { bytes, names, container, limits: this.#limits },
+      time.leftMs,
+      at.signal,
+    );
+    time.leftMs -= unpacked.kind === 'items' ? unpacked.ms : time.leftMs;
     return unpacked.kind === 'items' ? unpacked.items : [withKinds(item, ['limit'], unpacked.why)];
   }
 }
@@ -138,7 +145,7 @@ function statusField(name: string, decided: readonly Decided[]): Edit {
 }
 
 function createFilter(settings: Options, host: Host, unpackers: Unpackers) {
-  const looker = new Looker(settings, unpackers, host);
+  const looker = new Looker(settings, unpackers);
   const policy = createPolicy(settings.rules, host);
 
   /** May the message be changed, or what stands against it? */

@@ -12,7 +12,8 @@ export interface UnpackTask {
   readonly container?: Container;
   readonly limits: InspectLimits;
 }
-export type UnpackReply = { readonly items: readonly Item[] } | { readonly error: string };
+/** `ready` is said once, when tasks may come. */
+export type UnpackReply = { readonly ready: true } | { readonly items: readonly Item[] } | { readonly error: string };
 
 /** Of the thread; twice the largest attachment with what is unpacked of it, and a dictionary of 64 MiB, fits in. */
 const maxMemory = 512 * 1024 * 1024;
@@ -33,3 +34,4 @@ port.on('message', (task: UnpackTask) => {
     .catch((error: unknown): UnpackReply => ({ error: String(error) }))
     .then(reply => port.postMessage(reply));
 });
+port.postMessage({ ready: true } satisfies UnpackReply);

@@ -1,7 +1,8 @@
 // Threads that take attachments apart. One that dies, or is not done in time, costs its attachment a mark and is replaced;
-// the event loop never waits. A thread is kept for the next attachment: loading the code costs more than most archives.
+// the event loop never waits. A thread is kept for the next attachment: loading the code costs more than most archives,
+// and on a busy machine seconds, which is not the attachment's fault and does not count against it.
 import { Worker } from 'node:worker_threads';
-import type { Clock } from '../../core/plugin/index.ts';
+import { type Clock, startDeadline } from '../../core/plugin/index.ts';
 import type { Item } from './kinds.ts';
 import type { UnpackReply, UnpackTask } from './unpack-worker.ts';
 
@@ -11,7 +12,7 @@ const maxHeapMb = 128;
 const maxWaiting = 1000;
 
 export type Unpacked =
-  | { readonly kind: 'items'; readonly items: readonly Item[] }
+  | { readonly kind: 'items'; readonly items: readonly Item[]; readonly ms: number }
   /** The thread died or was not done in time. */
   | { readonly kind: 'failed'; readonly why: string };
 
@@ -24,7 +25,7 @@ export interface Unpackers {
 export function openUnpackers(threads: number, clock: Clock): Unpackers {
   const idle: Worker[] = [];
   const all = new Set<Worker>();
-  const waiting: ((worker: Worker) => void)[] = [];
+  const waiting: (() => void)[] = [];
   let closed = false;
 
   function start(): Worker {
@@ -36,74 +37,95 @@ export function openUnpackers(threads: number, clock: Clock): Unpackers {
     return worker;
   }
 
+  /** The next message of a thread; undefined when it ended. */
+  function heard(worker: Worker, signal: AbortSignal): Promise<UnpackReply | undefined> {
+    return new Promise((resolve, reject) => {
+      const settle = (reply: UnpackReply | undefined): void => {
+        signal.removeEventListener('abort', onAbort);
+        worker.off('message', settle).off('exit', onExit);
+        resolve(reply);
+      };
+      const onExit = (): void => settle(undefined);
+      const onAbort = (): void => {
+        settle(undefined);
+        reject(signal.reason as Error);
+      };
+      worker.on('message', settle).on('exit', onExit);
+      signal.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
   function gone(worker: Worker): void {
     all.delete(worker);
     const at = idle.indexOf(worker);
     if (at >= 0) idle.splice(at, 1);
-    const next = closed ? undefined : waiting.shift();
-    if (next) next(start());
+    if (!closed) waiting.shift()?.();
   }
 
   function release(worker: Worker): void {
     worker.unref();
-    const next = waiting.shift();
-    if (next) next(worker);
-    else idle.push(worker);
+    if (all.has(worker)) idle.push(worker);
+    waiting.shift()?.();
   }
 
-  function take(signal: AbortSignal): Promise<Worker> {
-    const free = idle.pop() ?? (all.size < threads ? start() : undefined);
-    if (free) return Promise.resolve(free);
+  /** A thread that is ready for a task; undefined where it ended before it was. */
+  async function take(signal: AbortSignal): Promise<Worker | undefined> {
+    while (idle.length === 0 && all.size >= threads) await turn(signal);
+    const free = idle.pop();
+    free?.ref();
+    if (free) return free;
+    const fresh = start();
+    try {
+      return (await heard(fresh, signal)) && fresh;
+    } catch (error) {
+      // It may still come up, and then serves the next one.
+      void heard(fresh, new AbortController().signal).then(ready => ready && release(fresh));
+      throw error;
+    }
+  }
+
+  function turn(signal: AbortSignal): Promise<void> {
     if (waiting.length >= maxWaiting) return Promise.reject(new Error('Too many attachments are waiting'));
     return new Promise((resolve, reject) => {
+      const mine = (): void => {
+        signal.removeEventListener('abort', onAbort);
+        resolve();
+      };
       const onAbort = (): void => {
         waiting.splice(waiting.indexOf(mine), 1);
         reject(signal.reason as Error);
-      };
-      const mine = (worker: Worker): void => {
-        signal.removeEventListener('abort', onAbort);
-        resolve(worker);
       };
       waiting.push(mine);
       signal.addEventListener('abort', onAbort, { once: true });
     });
   }
 
-  function ask(worker: Worker, task: UnpackTask, limitMs: number, signal: AbortSignal): Promise<Unpacked> {
-    return new Promise((resolve, reject) => {
-      const cancel = clock.after(limitMs, () => end({ kind: 'failed', why: 'Not taken apart in time' }, true));
-      const onAbort = (): void => end(undefined, true);
-      const onMessage = (reply: UnpackReply): void =>
-        'items' in reply
-          ? end({ kind: 'items', items: reply.items }, false)
-          : end({ kind: 'failed', why: reply.error }, false);
-      const onGone = (): void => end({ kind: 'failed', why: 'Thread ended' }, false);
-      let done = false;
-      function end(result: Unpacked | undefined, kill: boolean): void {
-        if (done) return;
-        done = true;
-        cancel();
-        signal.removeEventListener('abort', onAbort);
-        worker.off('message', onMessage).off('exit', onGone);
-        if (kill) void worker.terminate();
-        else if (all.has(worker)) release(worker);
-        if (result) resolve(result);
-        else reject(signal.reason as Error);
-      }
-      worker.on('message', onMessage).prependListener('exit', onGone);
-      signal.addEventListener('abort', onAbort, { once: true });
-      worker.ref();
-      // A copy of its own, so that it can be handed over instead of copied again.
-      const bytes = new Uint8Array(task.bytes);
-      worker.postMessage({ ...task, bytes }, [bytes.buffer]);
-    });
+  async function ask(worker: Worker, task: UnpackTask, limitMs: number, signal: AbortSignal): Promise<Unpacked> {
+    const began = clock.monotonic();
+    const deadline = startDeadline(clock, limitMs, signal);
+    // A copy of its own, so that it can be handed over instead of copied again.
+    const bytes = new Uint8Array(task.bytes);
+    worker.postMessage({ ...task, bytes }, [bytes.buffer]);
+    try {
+      const reply = await heard(worker, deadline.signal);
+      if (reply) release(worker);
+      if (reply && 'items' in reply) return { kind: 'items', items: reply.items, ms: clock.monotonic() - began };
+      return { kind: 'failed', why: reply && 'error' in reply ? reply.error : 'Thread ended' };
+    } catch (error) {
+      void worker.terminate();
+      if (signal.aborted) throw error;
+      return { kind: 'failed', why: 'Not taken apart in time' };
+    } finally {
+      deadline.done();
+    }
   }
 
   return {
     async unpack(task, limitMs, signal) {
       if (closed) throw new Error('The unpacking threads are closed');
       if (signal.aborted) throw signal.reason as Error;
-      return ask(await take(signal), task, limitMs, signal);
+      const worker = await take(signal);
+      return worker ? ask(worker, task, limitMs, signal) : { kind: 'failed', why: 'Thread did not start' };
     },
     async close() {
       closed = true;
