@@ -6,6 +6,7 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import { plugins as pluginTable } from '../plugins/index.ts';
 import type { Users } from './accounts/users.ts';
+import { chainEntries, type PluginTable } from './compose/chain-entries.ts';
 import { CloseStack } from './compose/close-stack.ts';
 import { withDeliverHook } from './compose/deliver-hook-transport.ts';
 import { type DemoUser, ensureDemoUsers, type ListenerAddress } from './compose/first-run.ts';
@@ -37,9 +38,7 @@ import { openScripts } from './compose/sieve-scripts.ts';
 import { dataFolder, openAccountsOn, openTraces, queuePolicy } from './compose/stores.ts';
 import { createSubmitter } from './compose/submitter.ts';
 import { userPath } from './compose/user-path.ts';
-import { readChain } from './config/chain-entry.ts';
 import { ConfigError, type ConfigProblem, type LoadedConfig, loadConfig } from './config/load.ts';
-import { nearest } from './config/nearest.ts';
 import type { DocumentedPlugin } from './config/render-docs.ts';
 import { type ControlRequest, controlSocketPath } from './control/protocol.ts';
 import { startControlServer } from './control/server.ts';
@@ -55,8 +54,6 @@ import { createDns, systemServers } from './net/dns.ts';
 import { type CertificateInfo, ensureSelfSigned, openTls, type Tls } from './net/tls.ts';
 import type { Chain } from './pipeline/chain.ts';
 import { ChainError, loadChain, validateChain } from './pipeline/load-chain.ts';
-import type { ChainEntry } from './pipeline/loaded-entry.ts';
-import { loadPlugin, locatePlugin } from './pipeline/resolve-plugin.ts';
 import type { CheckHost } from './plugin/contract.ts';
 import { createQueueAdmin, type QueueAdmin } from './queue/admin.ts';
 import { createDestinationHealth } from './queue/destination-health.ts';
@@ -123,30 +120,20 @@ const hostnameOf = (config: LoadedConfig): string => config.options.hostname ?? 
 /** For the reference and `config explain`. */
 export const builtInPlugins = (): readonly DocumentedPlugin[] => Object.values(pluginTable);
 
-async function chainEntries(
-  config: LoadedConfig,
-): Promise<{ readonly entries: readonly ChainEntry[]; readonly problems: readonly ConfigProblem[] }> {
-  const read = readChain(config.options.chain);
-  const problems = read.problems.map(problem => config.locate(problem.path, problem.message));
-  const entries: ChainEntry[] = [];
-  for (const { plugin: spec, ...entry } of read.entries) {
-    try {
-      const located = await locatePlugin(spec, { builtIn: pluginTable, folder: config.folder });
-      const source = located.kind === 'built-in' ? located.spec : `${located.url} ${located.revision}`;
-      entries.push({ ...entry, source, plugin: await loadPlugin(located) });
-    } catch (error) {
-      const near = nearest(spec, Object.keys(pluginTable));
-      problems.push(config.locate(entry.path, `${(error as Error).message}${near ? `, did you mean '${near}'?` : ''}`));
-    }
-  }
-  return { entries, problems };
-}
+const table: PluginTable = {
+  plugins: pluginTable,
+  moduleOf(name) {
+    const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    return new URL(`../plugins/${name}/index.${ending}`, import.meta.url).href;
+  },
+};
 
 /** Everything that can be said of a configuration without starting it: plugins, their options, their order. */
 export async function checkConfig(
   config: LoadedConfig,
+  { clock, log }: Pick<GatewayDeps, 'clock' | 'log'>,
 ): Promise<{ readonly problems: readonly ConfigProblem[]; readonly entries: readonly string[] }> {
-  const { entries, problems } = await chainEntries(config);
+  const { entries, problems } = await chainEntries(config, table, clock, log);
   const validated = validateChain(entries);
   const invalid = validated.problems.map(problem => config.locate(problem.path, problem.message));
   const host: CheckHost = {
@@ -295,7 +282,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   );
 
   const generate = async (config: LoadedConfig, previous?: Chain): Promise<Generation> => {
-    const { entries, problems } = await chainEntries(config);
+    const { entries, problems } = await chainEntries(config, table, clock, log);
     if (problems.length > 0) throw new ConfigError(problems);
     const lookup = createMailboxLookup(users, config.options.domains, config.options.recipientDelimiter);
     const relayClients = cidrSet(config.options.relayNetworks);

@@ -1,4 +1,4 @@
-// The only file that makes loggers. JSON lines for programs; on a terminal one readable line per event.
+// The only file that makes loggers (an isolated plugin's thread has one that writes to ours). JSON lines for programs; on a terminal one readable line per event.
 import { Writable } from 'node:stream';
 import { styleText } from 'node:util';
 import pino, { type Logger } from 'pino';

@@ -8,7 +8,7 @@ import { type CliContext, type ExitCode, exitCodes, print, UsageError } from './
 
 export async function configCheck(context: CliContext): Promise<ExitCode> {
   const config = loadConfig(context.configFile, context.workingFolder);
-  const { problems, entries } = await checkConfig(config);
+  const { problems, entries } = await checkConfig(config, context);
   if (problems.length > 0) {
     print(context, { valid: false, problems }, () => problems.map(formatProblem).join('\n'));
     return exitCodes.config;

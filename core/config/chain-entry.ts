@@ -1,6 +1,9 @@
 // An entry of the `chain` list, taken apart: which plugin, under what terms, with which options of its own.
 import type { GatewayOptions } from './gateway-options.ts';
-import { duration, z } from './schema.ts';
+import { byteSize, duration, z } from './schema.ts';
+
+/** What an isolated plugin may use where the entry does not say. */
+const defaultMemory = '256MiB';
 
 /** Keys of an entry that belong to the gateway; all others are the plugin's. */
 export const entryTerms = z.object({
@@ -17,6 +20,19 @@ export const entryTerms = z.object({
     .default('defer')
     .describe('What a throw, a hang or a dead engine means: 451 to the client, or go on without this plugin.'),
   mode: z.enum(['enforce', 'observe']).default('enforce').describe('`observe`: runs and is recorded, decides nothing.'),
+  isolate: z
+    .union([
+      z.boolean(),
+      z.strictObject({
+        memory: byteSize()
+          .prefault(defaultMemory)
+          .describe('Most memory of the plugin; beyond it, it is ended and started anew.'),
+      }),
+    ])
+    .default(false)
+    .describe(
+      'Run the plugin in a process of its own, within `memory` and its deadline: whatever it does then costs its own verdict (`onError`) only. `true` or the limits.',
+    ),
 });
 
 export interface ChainEntryConfig {
@@ -26,6 +42,7 @@ export interface ChainEntryConfig {
   readonly timeoutMs: number;
   readonly onError: 'defer' | 'continue';
   readonly mode: 'enforce' | 'observe';
+  readonly isolate?: { readonly memoryBytes: number };
   readonly options: Readonly<Record<string, unknown>>;
   /** Path of this entry's options in the configuration, for messages. */
   readonly path: readonly (string | number)[];
@@ -34,6 +51,11 @@ export interface ChainEntryConfig {
 export interface EntryProblem {
   readonly path: readonly (string | number)[];
   readonly message: string;
+}
+
+function isolation(isolate: z.output<typeof entryTerms>['isolate']): Pick<ChainEntryConfig, 'isolate'> {
+  if (isolate === false) return {};
+  return { isolate: { memoryBytes: isolate === true ? byteSize().parse(defaultMemory) : isolate.memory } };
 }
 
 /** Splits every entry; problems are collected, not thrown. */
@@ -69,6 +91,7 @@ export function readChain(chain: GatewayOptions['chain']): {
       timeoutMs: terms.data.timeout,
       onError: terms.data.onError,
       mode: terms.data.mode,
+      ...isolation(terms.data.isolate),
       options: Object.fromEntries(Object.entries(given).filter(([key]) => !termKeys.includes(key))),
       path: typeof entry === 'string' ? ['chain', index] : ['chain', index, name],
     });

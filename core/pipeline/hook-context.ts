@@ -83,6 +83,13 @@ export class HookContext implements Omit<WithMessage, 'identity'> {
     return results?.get(key, this.#entry.observe) as T | undefined;
   };
 
+  /** Everything that `get` would find, for a plugin that is elsewhere. */
+  known(): readonly { readonly key: ResultKey<unknown>; readonly value: unknown }[] {
+    const of = (scope: ResultKey<unknown>['scope'], results: Results | undefined) =>
+      [...(results?.all(this.#entry.observe) ?? [])].map(([name, value]) => ({ key: { name, scope }, value }));
+    return [...of('session', this.#stage.sessionResults), ...of('transaction', this.#stage.transactionResults)];
+  }
+
   set = <T>(key: ResultKey<T>, value: T): void => {
     if (this.#over) return;
     if (!this.#entry.writes.has(key.name)) throw new Error(`Result '${key.name}' is not declared in 'writes'`);

@@ -5,8 +5,6 @@
 // is closed by the last chain that holds it.
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
-import { describeIssues, knownKeys } from '../config/load.ts';
-import { z } from '../config/schema.ts';
 import type { Clock } from '../lib/clock.ts';
 import { raceSignal, startDeadline } from '../lib/deadline.ts';
 import type { Message } from '../mail/message.ts';
@@ -18,6 +16,7 @@ import { deliverHook } from './deliver-hook.ts';
 import { hookNames, mapHooks } from './hook-table.ts';
 import { learnFrom } from './learn.ts';
 import type { ChainEntry, LoadedEntry } from './loaded-entry.ts';
+import { validateOptions } from './validate-options.ts';
 
 export interface ChainProblem {
   /** Name of the entry. */
@@ -70,12 +69,9 @@ export function validateChain(entries: readonly ChainEntry[]): {
     for (const key of entry.plugin.reads ?? [])
       if (!written.has(key.name)) problem(`Reads '${key.name}', which no earlier entry writes`);
     for (const key of entry.plugin.writes ?? []) written.add(key.name);
-    const schema = entry.plugin.options;
-    // An option that nobody reads is a typing error, whatever the plugin's author thought of.
-    const strict = schema instanceof z.ZodObject ? schema.strict() : schema;
-    const parsed = strict.safeParse(entry.options ?? {});
-    if (parsed.success) return parsed.data;
-    for (const issue of describeIssues(parsed.error.issues, knownKeys(strict))) problem(issue.message, issue.path);
+    const checked = validateOptions(entry.plugin, entry.options);
+    if ('options' in checked) return checked.options;
+    for (const { message, path } of checked.problems) problem(message, path);
     return undefined;
   });
   return { options, problems };

@@ -1,11 +1,12 @@
 // Finds the plugin of a chain entry: in the table of built-in ones (handed in, for core names no plugin), by path, or by
-// npm package name. A module exports `plugin`, or exactly one thing that is a plugin.
+// npm package name.
 
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Plugin } from '../plugin/contract.ts';
 import { importFresh, moduleRevision } from './fresh-import.ts';
+import { pluginOf } from './plugin-module.ts';
 
 export interface ResolveFrom {
   readonly builtIn: Readonly<Record<string, Plugin<unknown>>>;
@@ -60,24 +61,4 @@ function packageUrl(spec: string, from: ResolveFrom): URL {
       throw new Error(message, { cause: first });
     }
   }
-}
-
-/** The plugin that a module exports. */
-export function pluginOf(spec: string, module: Readonly<Record<string, unknown>>): Plugin<unknown> {
-  const named = module['plugin'] ?? module['default'];
-  if (isPlugin(named)) return named;
-  const found = Object.values(module).filter(isPlugin);
-  const [only] = found;
-  if (only && found.length === 1) return only;
-  throw new Error(
-    found.length === 0
-      ? `Module '${spec}' exports no plugin: export const plugin = definePlugin({ … })`
-      : `Module '${spec}' exports several plugins: name the wanted one 'plugin'`,
-  );
-}
-
-function isPlugin(value: unknown): value is Plugin<unknown> {
-  if (typeof value !== 'object' || value === null) return false;
-  const { name, options, setup } = value as Partial<Plugin<unknown>>;
-  return typeof name === 'string' && typeof setup === 'function' && typeof options?.safeParse === 'function';
 }

@@ -11,6 +11,11 @@ export class Results {
     return this.#enforced?.get(key.name);
   }
 
+  /** All that `get` would find, by name. */
+  all(observe: boolean): ReadonlyMap<string, unknown> {
+    return new Map([...(this.#enforced ?? []), ...((observe && this.#observed) || [])]);
+  }
+
   set(key: ResultKey<unknown>, value: unknown, observe: boolean): void {
     if (observe) {
       this.#observed ??= new Map();

@@ -1,6 +1,6 @@
 // Runs one hook of one entry and turns everything that can go wrong (throw, rejection, hang, illegal verdict) into the
 // entry's `onError`. A plugin that answers at once costs no promise, no timer and no signal.
-// Not covered: a plugin that blocks the event loop. Only isolation in a thread can end that.
+// Not covered: a plugin that blocks the event loop. `isolate` ends that (isolation/).
 import type { Logger } from 'pino';
 import type { Clock } from '../lib/clock.ts';
 import { DeadlineError } from '../lib/deadline.ts';

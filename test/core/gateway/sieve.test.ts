@@ -6,11 +6,13 @@ import { ImapFlow } from 'imapflow';
 import t, { type Test } from 'tap';
 import { loadConfig } from '../../../core/config/load.ts';
 import { checkConfig } from '../../../core/gateway.ts';
+import { systemClock } from '../../../core/lib/clock.ts';
 import { mailAuth } from '../../../plugins/mail-auth/index.ts';
 import { startDnsServer } from '../../harness/dns-server.ts';
 import { makeKey } from '../../harness/forge-signature.ts';
 import { startTestGateway, type TestGateway } from '../../harness/gateway.ts';
 import { plugin } from '../../harness/plugin.ts';
+import { guardedLogger } from '../../harness/log-guard.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 import { startPeer } from '../relay/peers.ts';
 
@@ -241,7 +243,10 @@ t.test('the scripts of the gateway before and after, per domain; a broken one is
 
   const file = path.join(at.gateway.folder, 'bad.yaml');
   writeFileSync(file, `${yamlWith('{ before: [broken.sieve] }')}\nlisteners:${listeners}\n`);
-  const { problems } = await checkConfig(loadConfig(file, at.gateway.folder));
+  const { problems } = await checkConfig(loadConfig(file, at.gateway.folder), {
+    clock: systemClock,
+    log: guardedLogger(),
+  });
   t.match(
     problems.map(problem => problem.message),
     [/broken\.sieve:2:1: error: .*keeep/, /broken\.sieve:3:1: error: .*fileinto/],
