@@ -76,6 +76,10 @@ export class GatewayLink {
         built[name] = (...args: readonly unknown[]) => this.#askNow({ of: 'host', path: here, args: args.map(value) });
       else if (crossing === 'async')
         built[name] = (...args: readonly unknown[]) => this.#ask({ of: 'host', path: here }, args);
+      else if (crossing === 'none')
+        built[name] = () => {
+          throw new Error(`'host.${here.join('.')}' is not available to an isolated plugin`);
+        };
       else built[name] = this.#build(crossing, values, local, here);
     }
     return built;

@@ -8,20 +8,21 @@ import { errorToWire } from './wire.ts';
 
 /**
  * `value`: copied once. `sync`: asked with the plugin's thread standing still, for the contract answers at once. `async`:
- * asked while the thread goes on. `local`: made in the plugin's own thread.
+ * asked while the thread goes on. `local`: made in the plugin's own thread. `none`: not for an isolated plugin, for
+ * the gateway would have to call it back.
  */
 export type Crossing<T> = T extends Logger | Clock
   ? 'local'
   : T extends (...args: never[]) => Promise<unknown>
     ? 'async'
     : T extends (...args: never[]) => unknown
-      ? 'sync'
+      ? 'sync' | 'none'
       : T extends string | readonly string[]
         ? 'value'
         : { readonly [Member in keyof T]: Crossing<T[Member]> };
 
 /** As the code that walks it sees it. */
-export type Ports = { readonly [member: string]: 'value' | 'sync' | 'async' | 'local' | Ports };
+export type Ports = { readonly [member: string]: 'value' | 'sync' | 'async' | 'local' | 'none' | Ports };
 
 export const hostPorts: Crossing<Host> = {
   hostname: 'value',
@@ -43,6 +44,7 @@ export const hostPorts: Crossing<Host> = {
   dataDir: 'value',
   resolvePath: 'sync',
   readSecret: 'sync',
+  onForward: 'none',
   submit: 'async',
 };
 

@@ -6,8 +6,10 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { loadConfig } from '../../../core/config/load.ts';
 import { checkConfig } from '../../../core/gateway.ts';
+import { systemClock } from '../../../core/lib/clock.ts';
 import { startTestGateway, type TestGateway } from '../../harness/gateway.ts';
 import { fetched, ImapClient } from '../../harness/imap-client.ts';
+import { guardedLogger } from '../../harness/log-guard.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 
 const listeners = `
@@ -211,7 +213,10 @@ t.test(
     const file = path.join(at.gateway.folder, 'bad.yaml');
     const chain = '[{ sieve: { imap: { mailboxes: [{ name: Junk, after: broken.sieve }] } } }]';
     writeFileSync(file, `domains: [{ name: example.org }]\nchain: ${chain}\nlisteners:${listeners}\n`);
-    const { problems } = await checkConfig(loadConfig(file, at.gateway.folder));
+    const { problems } = await checkConfig(loadConfig(file, at.gateway.folder), {
+      clock: systemClock,
+      log: guardedLogger(),
+    });
     t.match(
       problems.map(problem => problem.message),
       [/broken\.sieve:2:1: error: .*keeep/],

@@ -11,8 +11,8 @@ import { mailAuth } from '../../../plugins/mail-auth/index.ts';
 import { startDnsServer } from '../../harness/dns-server.ts';
 import { makeKey } from '../../harness/forge-signature.ts';
 import { startTestGateway, type TestGateway } from '../../harness/gateway.ts';
-import { plugin } from '../../harness/plugin.ts';
 import { guardedLogger } from '../../harness/log-guard.ts';
+import { plugin } from '../../harness/plugin.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 import { startPeer } from '../relay/peers.ts';
 
