@@ -302,6 +302,26 @@ user
   .description('remove a user; the Maildir stays')
   .action(run(async () => (await userCommands()).userRemove));
 
+const plugin = program.command('plugin').description('plugins of your own');
+const pluginCommands = () => import('./cli/plugin-command.ts');
+plugin
+  .command('new')
+  .argument('<name>', 'lower case letters, digits and -')
+  .option('--npm', 'as an npm package, postern-plugin-<name>')
+  .description('make a folder with a plugin that compiles, its test and its README')
+  .action(run(async () => (await pluginCommands()).pluginNew));
+plugin
+  .command('check')
+  .argument('<plugin>', 'path such as ./mine/build/index.js, npm package, or name of a built-in one')
+  .option('--options <yaml>', "options to check it with, such as '{ words: [lottery] }'")
+  .option('--engine-absent', 'its engine is not running: it may fail, but accept nothing')
+  .description('what every plugin must do: legal verdicts, honest failures, nothing left open')
+  .action(run(async () => (await pluginCommands()).pluginCheck));
+plugin
+  .command('list')
+  .description('built-in plugins and those of the chain')
+  .action(run(async () => (await pluginCommands()).pluginList));
+
 const dkim = program.command('dkim').description('keys that sign mail');
 dkim
   .command('keygen')

@@ -4,6 +4,9 @@ import { randomInt } from 'node:crypto';
 import packet from 'dns-packet';
 import type { DnsRecords } from '../plugin/contract.ts';
 
+/** For the DNS server of the test kit. */
+export { default as dnsPacket } from 'dns-packet';
+
 export type RecordType = keyof DnsRecords;
 
 /** What a response says; `records` are those at the end of the CNAME chain, in the order of the response. */

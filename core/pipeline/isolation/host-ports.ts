@@ -26,6 +26,7 @@ export type Ports = { readonly [member: string]: 'value' | 'sync' | 'async' | 'l
 
 export const hostPorts: Crossing<Host> = {
   hostname: 'value',
+  postmaster: 'value',
   log: 'local',
   clock: 'local',
   dns: {
