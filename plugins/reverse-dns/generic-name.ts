@@ -3,7 +3,7 @@
 import { addressBytes } from '../../core/plugin/index.ts';
 
 const lineWord =
-  /(?:^|[.-])(?:[a-z]*[av]dsl[a-z]*|dial(?:in|up)?|dip|dyn(?:amic)?(?:ip)?|dhcp|pppoe?|pool|cable(?:modem)?|catv|broadband|wireless|customer|cust|fibre|ftth|res(?:idential)?)\d*(?=[.-]|\d|$)/;
+  /(?:^|[.-])(?:[a-z]*dsl[a-z]*|dial(?:in|up)?|dip|dyn(?:amic)?(?:ip)?|dhcp|pppoe?|pool|cable(?:modem)?|catv|broadband|wireless|customer|cust|fibre|ftth|res(?:idential)?)\d*(?=[.-]|\d|$)/;
 const serverWord = /(?:^|[.-])(?:mail|smtp|mx|mta|relay|static)\d*(?=[.-]|$)/;
 
 /** All four octets, forwards or backwards, with or without a separator, padded or in hexadecimal. */

@@ -84,6 +84,7 @@ t.test('names of lines, and names of servers', async t => {
     ['p203000113003.isp.example', '203.0.113.3'],
     ['cb007103.isp.example', '203.0.113.3'],
     ['x.adsl.isp.example', '203.0.113.3'],
+    ['x7.dsl.isp.example', '203.0.113.3'],
     ['dynamic-pool-7.isp.example', '203.0.113.3'],
     ['p5b0.dip0.t-ipconnect.example', '203.0.113.3'],
     ['client.dhcp.example', '203.0.113.3'],

@@ -275,4 +275,6 @@ t.test('on a real rbldnsd: addresses of both families, an allow list, codes, a k
   server.freeze();
   t.match(await p.connect({ remote: '198.51.100.2' }), { kind: 'continue', evidence: { unavailable: [/zen.test/] } });
   server.thaw();
+  await server.kill();
+  t.match(await p.connect({ remote: '198.51.100.3' }), { kind: 'continue', evidence: { unavailable: [/zen.test/] } });
 });

@@ -1,10 +1,16 @@
 import t from 'tap';
 import type { ChainEntry } from '../../core/pipeline/loaded-entry.ts';
-import { definePlugin, type SpamScore, z } from '../../core/plugin/index.ts';
+import { definePlugin, type Plugin, type SpamScore, z } from '../../core/plugin/index.ts';
 import { dnsblTotal } from '../../plugins/dnsbl/results.ts';
+import { greylist } from '../../plugins/greylist/index.ts';
+import { helo } from '../../plugins/helo/index.ts';
 import { dkim, dmarc, spf } from '../../plugins/mail-auth/results.ts';
+import { rateLimit } from '../../plugins/rate-limit/index.ts';
+import { reverseDns } from '../../plugins/reverse-dns/index.ts';
 import { score } from '../../plugins/score/index.ts';
 import { spamScores } from '../../plugins/spamassassin/results.ts';
+import { uribl } from '../../plugins/uribl/index.ts';
+import { heldClock } from '../harness/held-clock.ts';
 import { type PluginSetup, plugin } from '../harness/plugin.ts';
 
 const spam: SpamScore = { engine: 'rspamd', score: 4.4, required: 5, symbols: [], disposition: 'clean' };
@@ -125,4 +131,54 @@ t.test('our own mail', async t => {
     await p.rcpt('x@y.test');
     t.match(await p.message('Subject: x\n\nx\n'), { kind: 'continue', evidence: undefined });
   }
+});
+
+t.test('what is known of clients and links counts, by the plugins themselves', async t => {
+  const entry = (name: string, tested: unknown, options: object): ChainEntry => ({
+    name,
+    plugin: tested as Plugin<unknown>,
+    options,
+    timeoutMs: 10_000,
+    onError: 'defer',
+  });
+  const clock = heldClock();
+  const p = await plugin(
+    score,
+    { points: { 'greylist.passed': -0.5, 'helo.mismatch': 0.25 } },
+    {
+      clock,
+      before: [
+        entry('reverse-dns', reverseDns, {}),
+        entry('helo', helo, {}),
+        entry('greylist', greylist, {}),
+        entry('rate-limit', rateLimit, { limits: [{ per: 'account', messages: 1, window: '1h', action: 'hold' }] }),
+        entry('uribl', uribl, {
+          action: 'mark',
+          lists: [{ zone: 'dbl.test', ask: ['host'], weight: 2, selfTest: false }],
+        }),
+      ],
+      dns: {
+        '7.113.0.203.in-addr.arpa': { PTR: ['x7.dsl.isp.example'] },
+        'evil.com.dbl.test': { A: ['127.0.1.2'] },
+        'mx.b.test': { A: ['203.0.113.99'] },
+      },
+    },
+  );
+  t.teardown(() => p.close());
+  const send = async () => {
+    await p.connect({ remote: '203.0.113.7' });
+    await p.helo('mx.b.test');
+    await p.mail('a@b.test');
+    await p.rcpt('bob@example.org');
+    return p.message('Subject: x\n\nsee http://evil.com/\n');
+  };
+  t.equal((await send()).kind, 'not asked', 'greylisted');
+  clock.move(300_000);
+  t.same((await send()).evidence?.['sum'], [
+    '+2 uribl.listed (dbl.test lists evil.com)',
+    '+1 rdns.generic (x7.dsl.isp.example)',
+    '+0.5 rdns.unconfirmed (x7.dsl.isp.example)',
+    '+0.25 helo.mismatch (mx.b.test)',
+    '-0.5 greylist.passed (came back after 300 s)',
+  ]);
 });

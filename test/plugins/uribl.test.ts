@@ -297,4 +297,9 @@ evil.com :127.0.0.72:two lists
     evidence: { unavailable: [/dbl/, /multi/] },
   });
   server.thaw();
+  await server.kill();
+  t.match(await p.message(plain('http://stopped.net/')), {
+    kind: 'continue',
+    evidence: { unavailable: [/dbl/, /multi/] },
+  });
 });

@@ -1,33 +1,16 @@
 import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { PassThrough } from 'node:stream';
-import { pino } from 'pino';
 import t from 'tap';
-import type { CliContext } from '../../../core/cli/context.ts';
 import { type DkimKeygenOptions, dkimKeygen, zoneLine } from '../../../core/cli/dkim-command.ts';
-import { systemClock } from '../../../core/lib/clock.ts';
 import { dkimSign } from '../../../plugins/dkim-sign/index.ts';
+import { commandLine } from '../../harness/command-line.ts';
 import { plugin } from '../../harness/plugin.ts';
 
 function runIn(folder: string, json: boolean) {
-  const stdout = new PassThrough();
-  const context: CliContext = {
-    env: {},
-    workingFolder: folder,
-    stdin: new PassThrough(),
-    stdout,
-    stderr: new PassThrough(),
-    clock: systemClock,
-    log: pino({ level: 'silent' }),
-    configFile: path.join(folder, 'postern.yaml'),
-    program: { command: process.execPath, args: [] },
-    json,
-    color: false,
-    onSignal: () => undefined,
-  };
+  const { context, printed } = commandLine(folder, json);
   return async (domain: string, selector: string, options: DkimKeygenOptions = {}) => {
     const code = await dkimKeygen(context, domain, selector, options);
-    return { code, out: String(stdout.read() ?? '') };
+    return { code, out: printed() };
   };
 }
 

@@ -1,13 +1,9 @@
 // What plugins remember, in a whole gateway: greylisted strangers and accounts that are held, seen and released by commands
 // beside the running gateway.
-import path from 'node:path';
-import { PassThrough } from 'node:stream';
 import { createTransport } from 'nodemailer';
-import { pino } from 'pino';
 import t from 'tap';
-import type { CliContext } from '../../../core/cli/context.ts';
 import { memoryList, memoryRelease } from '../../../core/cli/plugin-memory-command.ts';
-import { systemClock } from '../../../core/lib/clock.ts';
+import { commandLine } from '../../harness/command-line.ts';
 import { startTestGateway } from '../../harness/gateway.ts';
 import { guardedLogger } from '../../harness/log-guard.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
@@ -27,30 +23,16 @@ const listeners = `
   - { name: smtp, role: smtp, port: 0, xclient: [127.0.0.0/8] }
   - { name: submission, role: submission, port: 0 }`;
 
-function commandLine(folder: string) {
-  const stdout = new PassThrough();
-  const context: CliContext = {
-    env: {},
-    workingFolder: folder,
-    stdin: new PassThrough(),
-    stdout,
-    stderr: new PassThrough(),
-    clock: systemClock,
-    log: pino({ level: 'silent' }),
-    configFile: path.join(folder, 'postern.yaml'),
-    program: { command: process.execPath, args: [] },
-    json: false,
-    color: false,
-    onSignal: () => undefined,
-  };
+function commandsIn(folder: string) {
+  const { context, printed } = commandLine(folder);
   return {
     async list(plugin: string, options: object = {}): Promise<string> {
       await memoryList(plugin)(context, { limit: 100, ...options });
-      return String(stdout.read());
+      return printed();
     },
     async release(plugin: string, what: string): Promise<readonly [code: number, output: string]> {
       const code = await memoryRelease(plugin)(context, what, {});
-      return [code, String(stdout.read())];
+      return [code, printed()];
     },
   };
 }
@@ -62,7 +44,7 @@ t.test('an account that is held, a stranger who waits; both go on when released'
   t.teardown(() => gateway.stop());
   for (const name of ['ann', 'ben', 'ops'])
     await gateway.gateway.users.add(`${name}@example.org`, { password: `${name}-secret` });
-  const { list, release } = commandLine(folder);
+  const { list, release } = commandsIn(folder);
   const submission = createTransport({
     host: '127.0.0.1',
     port: gateway.port('submission'),
