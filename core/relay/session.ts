@@ -39,6 +39,8 @@ export interface Transaction {
   readonly rcpt: readonly string[];
   readonly body: Rope;
   readonly chunking: boolean;
+  /** Longest wait for the first reply, where another host is left to try; the body then waits for it too. */
+  readonly firstReplyMs?: number;
 }
 
 /** `stage` says what was refused; `data` replies speak for all recipients (SMTP) or one (LMTP). */
@@ -52,8 +54,11 @@ export class SessionError extends Error {
   readonly finalSent: boolean;
   /** The server said 421 or something else before it hung up. */
   readonly reply: ServerReply | undefined;
+  /** The server said nothing for too long, as opposed to a connection that is gone. */
+  readonly timedOut: boolean;
   constructor(message: string, finalSent: boolean, reply?: ServerReply, options?: ErrorOptions) {
     super(message, options);
+    this.timedOut = message.startsWith('No reply');
     this.finalSent = finalSent;
     this.reply = reply;
   }
@@ -227,8 +232,8 @@ export class SmtpSession {
   }
 
   /** Waits for a greeting that follows XCLIENT. */
-  async xclient(line: string): Promise<void> {
-    const reply = await this.command(line);
+  async xclient(line: string, limitMs?: number): Promise<void> {
+    const reply = await this.command(line, limitMs);
     if (reply.code === 220) await this.greet();
   }
 
@@ -251,7 +256,12 @@ export class SmtpSession {
   }
 
   /** Asks whether these recipients would be taken, and sends nothing. One answer per recipient, in order. */
-  async ask(mail: string, rcpt: readonly string[], signal: AbortSignal): Promise<readonly RecipientAnswer[]> {
+  async ask(
+    mail: string,
+    rcpt: readonly string[],
+    signal: AbortSignal,
+    firstReplyMs?: number,
+  ): Promise<readonly RecipientAnswer[]> {
     this.#heard = 0;
     this.#finalSent = false;
     const abort = (): void => this.#fail('Attempt was aborted');
@@ -259,7 +269,7 @@ export class SmtpSession {
     signal.addEventListener('abort', abort, { once: true });
     try {
       const answers: RecipientAnswer[] = [];
-      const first = await this.command(mail);
+      const first = await this.command(mail, firstReplyMs);
       for (const line of first.code < 300 ? rcpt : []) {
         const reply = await this.command(line);
         answers.push(reply.code < 300 ? { ok: true, reply } : { ok: false, stage: 'rcpt', reply });
@@ -273,7 +283,9 @@ export class SmtpSession {
 
   async #transact(transaction: Transaction): Promise<readonly RecipientAnswer[]> {
     const pipelining = this.has('PIPELINING');
-    const withBody = transaction.chunking && pipelining && transaction.body.size <= pipelinedBody;
+    const { firstReplyMs } = transaction;
+    const withBody =
+      transaction.chunking && pipelining && transaction.body.size <= pipelinedBody && firstReplyMs === undefined;
     const opening = [...transaction.prelude, transaction.mail, ...transaction.rcpt];
     if (pipelining) {
       // One packet for all of it; the body too where BDAT needs no leave.
@@ -284,7 +296,12 @@ export class SmtpSession {
     }
     // A server that has the body already may answer everything together, when it is done with all of it.
     const waitMs = withBody ? this.#timeouts.dataEndMs : this.#timeouts.commandMs;
-    const next = (line: string): Promise<ServerReply> => (pipelining ? this.#reply(waitMs) : this.command(line));
+    let limitMs = firstReplyMs ?? waitMs;
+    const next = async (line: string): Promise<ServerReply> => {
+      const reply = await (pipelining ? this.#reply(limitMs) : this.command(line, limitMs));
+      limitMs = waitMs;
+      return reply;
+    };
     for (const line of transaction.prelude) await next(line);
     const mail = await next(transaction.mail);
     // A body that travelled along with a refused command is not taken.

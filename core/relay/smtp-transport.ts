@@ -4,7 +4,9 @@
 // - Trouble with one host (no connection, no greeting, 421, lost before the end of data) moves on to the next; with all
 //   of them the destination is in trouble. While others are left a host gets 2 s to connect and 2.5 s to greet.
 // - A connection lost after the end of data may have delivered: deferred, and not tried at another host now.
-// - A connection that was idle may have been closed by the server: one more try on a fresh one, which is no trouble.
+// - A connection that was idle may have been closed by the server: one more try on a fresh one, which is no trouble. One
+//   whose server says nothing any more is given 4 s while others are left; the body waits for its first reply, so that
+//   the next host may have the message without anybody getting it twice.
 // - Never connects to one of our own listeners, never sends a message on that has been through too many hosts
 //   (RFC 5321 §6.3).
 import type { Logger } from 'pino';
@@ -54,6 +56,8 @@ export interface RelayTimeouts {
   /** To connect and to greet, while another host is left to try. */
   readonly hurriedConnectMs: number;
   readonly hurriedGreetingMs: number;
+  /** For the first reply on a connection that stands already. */
+  readonly hurriedReplyMs: number;
   readonly connectMs: number;
   readonly greetingMs: number;
   readonly session?: SessionTimeouts;
@@ -62,6 +66,7 @@ export interface RelayTimeouts {
 const defaultTimeouts: RelayTimeouts = {
   hurriedConnectMs: 2_000,
   hurriedGreetingMs: 2_500,
+  hurriedReplyMs: 4_000,
   connectMs: 30_000,
   // RFC 5321 §4.5.3.2.1.
   greetingMs: 300_000,
@@ -202,7 +207,9 @@ export function createRelay(parts: RelayParts): Relay {
     const policy = on.job?.envelope.requireTls ? requiredPolicy(candidate.policy, on.host.secure) : candidate.policy;
     if (policy === undefined)
       return { kind: 'next', outcome: noRequireTls(`${candidate.host} cannot be authenticated`) };
-    const key = poolKey(on.target, candidate, policy);
+    // A connection that spoke for a client (XCLIENT) must not speak for the gateway itself afterwards.
+    const voice = on.target.clientFacts === 'xclient' && on.job?.client ? 'client ' : '';
+    const key = voice + poolKey(on.target, candidate, policy);
     for (let fresh = 0; ; fresh += 1) {
       let loan: Loan;
       try {
@@ -252,12 +259,13 @@ export function createRelay(parts: RelayParts): Relay {
   ): Promise<HostResult | 'again'> {
     const { job, target } = on;
     const inner = target.hosts.length > 0;
+    const hurry = more ? timeouts.hurriedReplyMs : undefined;
     try {
       if (!job) return await question(on, candidate, session, inner, more);
       const { recipients } = on;
       if (target.clientFacts === 'xclient') {
         const line = xclientLine(job, session);
-        if (line !== undefined) await session.xclient(line);
+        if (line !== undefined) await session.xclient(line, hurry);
       }
       if (job.envelope.requireTls && !(session.secure && session.has('REQUIRETLS')))
         return { kind: 'next', outcome: noRequireTls(`${candidate.host} does not offer REQUIRETLS`) };
@@ -271,6 +279,7 @@ export function createRelay(parts: RelayParts): Relay {
           rcpt: recipients.map(each => rcptLine(each, session)),
           body: job.form,
           chunking: target.chunking !== false && session.has('CHUNKING'),
+          ...(hurry === undefined ? {} : { firstReplyMs: hurry }),
         },
         on.signal,
       );
@@ -298,7 +307,12 @@ export function createRelay(parts: RelayParts): Relay {
       const outcome = failedOutcome('5.6.7', 'Destination cannot take internationalised mail', 'No SMTPUTF8 there');
       return { kind: 'done', outcomes: on.recipients.map(() => outcome) };
     }
-    const answers = await session.ask(`MAIL FROM:<>${utf8 ? ' SMTPUTF8' : ''}`, bare, on.signal);
+    const answers = await session.ask(
+      `MAIL FROM:<>${utf8 ? ' SMTPUTF8' : ''}`,
+      bare,
+      on.signal,
+      more ? timeouts.hurriedReplyMs : undefined,
+    );
     const outcomes = answers.map((answer): RelayOutcome => {
       if (answer.ok || answer.stage === 'rcpt') return outcomeOf(answer, candidate.host, inner, false);
       return troubleOutcome(`${candidate.host} refuses the null sender: ${replyText(answer.reply)}`);
@@ -337,7 +351,7 @@ export function createRelay(parts: RelayParts): Relay {
       const refused = refusedOutcome(said, candidate.host, inner, 'data');
       return { kind: 'done', outcomes: on.recipients.map(() => refused) };
     }
-    if (reused) return 'again';
+    if (reused && !error.timedOut) return 'again';
     penalise(candidate);
     return {
       kind: 'next',

@@ -22,6 +22,11 @@ export interface Postfix {
   readonly maildir: string;
   start(): Promise<void>;
   stop(): Promise<void>;
+  /** Ends all of it at this instant (SIGKILL). */
+  kill(): Promise<void>;
+  /** Stops all of it without ending it, as a machine that hangs. */
+  freeze(): void;
+  thaw(): void;
 }
 
 interface Teardown {
@@ -117,9 +122,13 @@ export async function makePostfix(t: Teardown, options: PostfixOptions): Promise
   const check = spawnSync('postfix', ['-c', etc, 'check'], { encoding: 'utf8' });
   if (check.status !== 0) throw new Error(`Postfix refuses its configuration: ${check.stderr}`);
   let master: ChildProcess | undefined;
+  const signal = (name: NodeJS.Signals): void => {
+    if (master?.pid !== undefined) process.kill(-master.pid, name);
+  };
   const stop = async (): Promise<void> => {
     if (!master) return;
     const ended = once(master, 'exit');
+    signal('SIGCONT');
     master.kill('SIGTERM');
     master = undefined;
     await ended;
@@ -132,9 +141,19 @@ export async function makePostfix(t: Teardown, options: PostfixOptions): Promise
     port,
     maildir: path.join(mail, 'inbox'),
     async start() {
-      master = spawn('/usr/lib/postfix/sbin/master', ['-c', etc, '-d'], { stdio: 'ignore' });
+      // A process group of its own, which its children share.
+      master = spawn('/usr/lib/postfix/sbin/master', ['-c', etc, '-d'], { stdio: 'ignore', detached: true });
       await greeted(port);
     },
     stop,
+    async kill() {
+      if (!master) return;
+      const ended = once(master, 'exit');
+      signal('SIGKILL');
+      master = undefined;
+      await ended;
+    },
+    freeze: () => signal('SIGSTOP'),
+    thaw: () => signal('SIGCONT'),
   };
 }
