@@ -19,6 +19,7 @@ import { rateLimit } from './rate-limit/index.ts';
 import { recipients } from './recipients/index.ts';
 import { relayPolicy } from './relay-policy/index.ts';
 import { reverseDns } from './reverse-dns/index.ts';
+import { rewrite } from './rewrite/index.ts';
 import { rfc822 } from './rfc822/index.ts';
 import { rspamd } from './rspamd/index.ts';
 import { score } from './score/index.ts';
@@ -42,6 +43,7 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   milter,
   'relay-policy': relayPolicy,
   recipients,
+  rewrite,
   rfc822,
   rspamd,
   score,

@@ -46,6 +46,7 @@ export * from './contract.ts';
 export * from './define.ts';
 export * from './dns-list.ts';
 export * from './engine-hosts.ts';
+export * from './lookup-table.ts';
 export * from './results.ts';
 export * from './spam-policy.ts';
 export * from './verdicts.ts';
