@@ -86,6 +86,8 @@ export class ManageSieveSession implements SessionView {
     this.#capability('IMPLEMENTATION', 'Postern');
     this.#capability('SIEVE', extensions.join(' '));
     if (notifyMethods.length > 0) this.#capability('NOTIFY', notifyMethods.join(' '));
+    // RFC 6134 §2.8: schemes of list names; which lists there are is the administrator's.
+    if (extensions.includes('extlists')) this.#capability('EXTLISTS', 'tag urn');
     this.#capability('SASL', this.mechanisms.map(({ name }) => name).join(' '));
     if (this.canStartTls) this.#capability('STARTTLS');
     this.#capability('MAXREDIRECTS', String(maxRedirects));

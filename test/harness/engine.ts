@@ -33,6 +33,8 @@ export const engines = {
   redis: { program: 'redis-server', package: 'redis-server' },
   mutt: { program: 'mutt', package: 'mutt' },
   openssl: { program: 'openssl', package: 'openssl' },
+  php: { program: 'php', package: 'php-cli' },
+  'net-sieve': { program: '/usr/share/php/Net/Sieve.php', package: 'php-net-sieve' },
   perl: { program: 'perl', package: 'perl' },
   zip: { program: 'zip', package: 'zip' },
   '7z': { program: '7z', package: 'p7zip-full' },
