@@ -118,10 +118,13 @@ export function mailboxPort(
     ...names,
     async store({ mailbox, flags, create, specialUse, message }) {
       const name = canonical(mailbox);
-      if (create && !(await names.exists(name)))
-        await names.create(name, specialUse === undefined ? {} : { specialUse });
       const target: DeliveryTarget = { ...owner, mailbox: name, ...storedFlags(flags) };
-      const result = await batch.store(message, target);
+      let result = await batch.store(message, target);
+      // Mostly it is there: asking first would cost more than the script.
+      if (result.kind === 'nomailbox' && create) {
+        await names.create(name, specialUse === undefined ? {} : { specialUse });
+        result = await batch.store(message, target);
+      }
       if (result.kind === 'stored') return;
       failed(result);
       throw new HostError(result.kind === 'nomailbox' ? 'permanent' : 'temporary', result.why);

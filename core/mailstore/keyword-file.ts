@@ -47,6 +47,9 @@ export async function addKeywords(
   keywords: readonly string[],
 ): Promise<KeywordNames> {
   const file = keywordFile(folder);
+  // Letters keep their meaning and the file is replaced whole: where all are known there is nothing to lock for.
+  const known = readKeywords(parts.disk, folder);
+  if (keywords.every(keyword => letterOf(known, keyword) >= 0)) return known;
   return withDotlock(parts, file, async () => {
     const names = [...readKeywords(parts.disk, folder)];
     const before = names.length;
