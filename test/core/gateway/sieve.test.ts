@@ -388,3 +388,22 @@ t.test('PRDR: each recipient hears what the rules say', async t => {
   t.equal(at.texts('bob').length, 1);
   t.equal(at.texts('ann').length, 0);
 });
+
+t.test('notify by mail, a copy of what vacation sent, duplicates, a named handle', async t => {
+  const at = await setUp(t);
+  await at.rules(
+    'ann',
+    `require ["enotify", "vacation", "fcc", "mailbox", "duplicate", "fileinto", "variables"];
+     if duplicate { fileinto :create "Again"; stop; }
+     if header :matches "subject" "*urgent*" { notify :message "About \${0}" "mailto:cat@example.org"; }
+     vacation :fcc "Sent" :create "I am away";`,
+  );
+  const mail = { from: 'bob@example.org', headers: 'Subject: urgent matter\r\nMessage-ID: <1@example.net>\r\n' };
+  for (const _ of [1, 2]) t.match(await at.send('ann', mail), /^250 /);
+  t.equal(at.texts('ann').length, 1);
+  t.equal(at.texts('ann', '.Again').length, 1, 'the second copy');
+  t.match(at.texts('cat'), [/^Subject: About urgent matter\r$/m], 'one notification');
+  t.match(at.texts('cat')[0], /^Auto-Submitted: auto-notified/m);
+  t.match(at.texts('bob'), [/^Auto-Submitted: auto-replied/m]);
+  t.match(at.texts('ann', '.Sent'), [/^Auto-Submitted: auto-replied/m]);
+});
