@@ -16,6 +16,6 @@ export interface Contestant {
   start(): Promise<Daemon>;
   /** Messages accepted and not yet delivered. */
   backlog(): number;
-  /** Messages in the mailbox, where it delivers. */
+  /** Messages in the mailbox, where it delivers to one. */
   delivered?(): number;
 }

@@ -1,19 +1,32 @@
-// Postern as it is started by `postern start`, with the default chain, delivering to a Maildir before its 250.
+// Postern as it is started by `postern start`, with the default chain: delivers to a Maildir before its 250, or hands the
+// message to the next hop before it (cut-through).
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { runToEnd, startDaemon, waitForGreeting } from '../lib/processes.ts';
 import type { Contestant } from './contestant.ts';
 
-export function postern(scratch: string, root: string, port = 2651): Contestant {
+const local = 'domains: [{ name: bench.local }]';
+const relayed = (port: number): string => `domains: [{ name: bench.local, kind: relay }]
+routes: [{ domain: bench.local, hosts: ['127.0.0.1:${port}'], tls: none }]`;
+
+/** Delivers to a Maildir, or relays to `sinkPort` where that is given. */
+export function postern(scratch: string, root: string, port: number, sinkPort?: number): Contestant {
   const folder = path.join(scratch, 'postern');
   const main = path.join(root, 'build/core/main.js');
   const config = path.join(folder, 'postern.yaml');
   const inbox = path.join(folder, 'data/mail/bench.local/b/new');
+
+  async function addUser(): Promise<void> {
+    const words = ['--config', config, 'user', 'add', 'b@bench.local', '--generate'];
+    const added = await runToEnd(process.execPath, [main, ...words]);
+    if (added.code !== 0) throw new Error(`Cannot add the user: ${added.output}`);
+  }
+
   return {
     name: 'postern',
     port,
     folder,
-    promise: 'fsynced to the Maildir',
+    promise: sinkPort === undefined ? 'fsynced to the Maildir' : 'the next hop has it, or it is fsynced to the queue',
     available: () => existsSync(main),
     prepare() {
       // The chain of config/postern.yaml, word for word.
@@ -21,7 +34,7 @@ export function postern(scratch: string, root: string, port = 2651): Contestant 
         config,
         `hostname: mx.bench.local
 dataDir: data
-domains: [{ name: bench.local }]
+${sinkPort === undefined ? local : relayed(sinkPort)}
 listeners:
   - { name: smtp, role: smtp, port: ${port}, tls: none, limits: { connections: 2000, connectionsPerAddress: 2000 } }
 chain: [auth, limits, { dnsbl: { lists: [] } }, relay-policy, aliases, recipients, rfc822, sieve]
@@ -30,16 +43,7 @@ log: { level: warn, format: json }
       );
     },
     async start() {
-      const added = await runToEnd(process.execPath, [
-        main,
-        '--config',
-        config,
-        'user',
-        'add',
-        'b@bench.local',
-        '--generate',
-      ]);
-      if (added.code !== 0) throw new Error(`Cannot add the user: ${added.output}`);
+      if (sinkPort === undefined) await addUser();
       const daemon = await startDaemon(process.execPath, [main, '--config', config, 'start'], {
         logFile: path.join(folder, 'log'),
       });
@@ -47,6 +51,6 @@ log: { level: warn, format: json }
       return daemon;
     },
     backlog: () => 0,
-    delivered: () => (existsSync(inbox) ? readdirSync(inbox).length : 0),
+    ...(sinkPort === undefined && { delivered: () => (existsSync(inbox) ? readdirSync(inbox).length : 0) }),
   };
 }

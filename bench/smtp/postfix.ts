@@ -1,4 +1,5 @@
-// Postfix with configuration, queue and data folders of its own: accepts, fsyncs to its queue, delivers to a Maildir.
+// Postfix with configuration, queue and data folders of its own: accepts, fsyncs to its queue, then delivers to a Maildir or
+// relays to a next hop.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -22,7 +23,7 @@ function countFiles(folder: string): number {
   );
 }
 
-const mainCf = (etc: string, spool: string, data: string, mail: string): string => `compatibility_level = 3.6
+const mainCf = (etc: string, spool: string, data: string, destination: string): string => `compatibility_level = 3.6
 config_directory = ${etc}
 queue_directory = ${spool}
 data_directory = ${data}
@@ -48,7 +49,9 @@ message_size_limit = 52428800
 alias_maps =
 alias_database =
 local_recipient_maps =
-virtual_mailbox_domains = bench.local
+${destination}`;
+
+const toMaildir = (mail: string): string => `virtual_mailbox_domains = bench.local
 virtual_mailbox_base = ${mail}
 virtual_mailbox_maps = static:inbox/
 virtual_uid_maps = static:${owner}
@@ -56,23 +59,27 @@ virtual_gid_maps = static:${owner}
 virtual_mailbox_limit = 0
 `;
 
-export function postfix(scratch: string, port = 2601): Contestant {
+const toNextHop = (port: number): string => `relay_domains = bench.local
+relay_transport = relay:[127.0.0.1]:${port}
+default_transport = error:no
+`;
+
+/** Delivers to a Maildir, or relays to `sinkPort` where that is given. */
+export function postfix(scratch: string, port: number, sinkPort?: number): Contestant {
   const folder = path.join(scratch, 'postfix');
-  const [etc, spool, data, mail] = ['etc', 'spool', 'data', 'mail'].map(name => path.join(folder, name)) as [
-    string,
-    string,
-    string,
-    string,
-  ];
+  const within = (name: string): string => path.join(folder, name);
+  const [etc, spool, data, mail] = [within('etc'), within('spool'), within('data'), within('mail')];
+  const inbox = path.join(mail, 'inbox/new');
   return {
     name: 'postfix',
     port,
     folder,
-    promise: 'fsynced to the queue; then delivered, fsynced, to a Maildir',
+    promise: `fsynced to the queue; then ${sinkPort === undefined ? 'delivered, fsynced, to a Maildir' : 'relayed'}`,
     available: () => existsSync(master) && process.getuid?.() === 0,
     prepare() {
       for (const name of [etc, spool, data, mail]) mkdirSync(name, { recursive: true });
-      writeFileSync(path.join(etc, 'main.cf'), mainCf(etc, spool, data, mail));
+      const destination = sinkPort === undefined ? toMaildir(mail) : toNextHop(sinkPort);
+      writeFileSync(path.join(etc, 'main.cf'), mainCf(etc, spool, data, destination));
       writeFileSync(
         path.join(etc, 'master.cf'),
         `${[`127.0.0.1:${port} inet n - n - - smtpd`, ...postfixServices].join('\n')}\n`,
@@ -92,6 +99,6 @@ export function postfix(scratch: string, port = 2601): Contestant {
     },
     backlog: () =>
       ['incoming', 'active', 'deferred'].reduce((sum, queue) => sum + countFiles(path.join(spool, queue)), 0),
-    delivered: () => (existsSync(path.join(mail, 'inbox/new')) ? readdirSync(path.join(mail, 'inbox/new')).length : 0),
+    ...(sinkPort === undefined && { delivered: () => (existsSync(inbox) ? readdirSync(inbox).length : 0) }),
   };
 }

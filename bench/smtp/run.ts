@@ -1,171 +1,137 @@
-// SMTP ingest, contestants interleaved (A B, A B …) under Postfix's load generator `smtp-source`.
+// SMTP in, contestants interleaved (A B, A B …): into a Maildir under Postfix's load generator `smtp-source`, or with
+// --relay to a next hop under ours, which also times each message.
 //   npm run bench -- --runs=5 --profiles=p20,p20d,p100,p1,big
+//   npm run bench -- --relay --haraka=/tmp/haraka
 // Prints medians and ratios to Postfix as Markdown; every run appears as a line while it goes on.
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { freePorts } from '../../test/harness/gateway-process.ts';
 import { root } from '../../test/harness/root.ts';
-import { fsyncProbeMs, markdownTable, median, seconds } from '../lib/figures.ts';
+import { markdownTable, median } from '../lib/figures.ts';
 import { type OwnDisk, ownDisk } from '../lib/own-disk.ts';
-import { cpuSeconds, memoryMiB, runToEnd } from '../lib/processes.ts';
 import type { Contestant } from './contestant.ts';
+import { harakaRelay } from './haraka.ts';
+import { measure, type Run, smtpSource, timedLoad } from './measure.ts';
 import { postern } from './postern.ts';
 import { postfix } from './postfix.ts';
-
-const profiles: Readonly<
-  Record<string, { readonly messages: number; readonly args: readonly string[]; readonly what: string }>
-> = {
-  p20: { messages: 5000, args: ['-s', '20', '-l', '10000'], what: '20 sessions, a new connection per message, 10 kB' },
-  p20d: { messages: 5000, args: ['-d', '-s', '20', '-l', '10000'], what: '20 sessions, reused, 10 kB' },
-  p100: {
-    messages: 5000,
-    args: ['-s', '100', '-l', '10000'],
-    what: '100 sessions, a new connection per message, 10 kB',
-  },
-  p1: { messages: 300, args: ['-s', '1', '-l', '10000'], what: 'one session, a new connection per message, 10 kB' },
-  big: { messages: 200, args: ['-s', '10', '-l', '1000000'], what: '10 sessions, 1 MB' },
-  smoke: { messages: 50, args: ['-s', '5', '-l', '2000'], what: 'does it run at all' },
-};
-
-interface Run {
-  readonly profile: string;
-  readonly name: string;
-  /** Messages per second until the last 250; until the last delivery. */
-  readonly accepted: number;
-  readonly deliveredRate: number;
-  readonly cpuPer1000: number;
-  readonly pss: number;
-  readonly fsyncMs: number;
-}
+import { profileNamed } from './profiles.ts';
+import { startSink } from './sink.ts';
 
 const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '3' },
-    profiles: { type: 'string', default: 'p20,p20d,p100,p1,big' },
+    profiles: { type: 'string' },
     only: { type: 'string' },
+    relay: { type: 'boolean', default: false },
+    haraka: { type: 'string', default: '/tmp/haraka' },
   },
 });
+const { relay } = values;
+const profileNames = (values.profiles ?? (relay ? 'p20,p20d,p1,big' : 'p20,p20d,p100,p1,p1warm,big')).split(',');
+const base = 'postfix';
 
-async function load(port: number, messages: number, args: readonly string[]): Promise<void> {
-  const done = await runToEnd('timeout', [
-    '120',
-    'smtp-source',
-    ...args,
-    '-m',
-    String(messages),
-    '-f',
-    'a@example.org',
-    '-t',
-    'b@bench.local',
-    `127.0.0.1:${port}`,
-  ]);
-  if (done.code !== 0) throw new Error(`smtp-source ended with ${done.code}: ${done.output.slice(-300)}`);
-}
-
-async function untilEmpty(contestant: Contestant, limitMs: number): Promise<void> {
-  const end = Date.now() + limitMs;
-  while (contestant.backlog() > 0) {
-    if (Date.now() > end) throw new Error(`${contestant.name} still has a backlog of ${contestant.backlog()}`);
-    await pause(50);
-  }
-}
-
-async function measure(contestant: Contestant, disk: OwnDisk, profile: string): Promise<Run> {
-  const settings = profiles[profile];
-  if (!settings) throw new Error(`No profile '${profile}': ${Object.keys(profiles).join(', ')}`);
-  disk.renew();
-  contestant.prepare();
-  const daemon = await contestant.start();
-  try {
-    await load(contestant.port, 200, ['-s', '10', '-l', '10000']);
-    await untilEmpty(contestant, 30_000);
-    const before = contestant.delivered?.() ?? 0;
-    const fsyncMs = fsyncProbeMs(contestant.folder);
-    const cpuBefore = cpuSeconds(daemon.pid);
-    const begin = seconds();
-    await load(contestant.port, settings.messages, settings.args);
-    const accepted = seconds() - begin;
-    await untilEmpty(contestant, 120_000);
-    const drained = seconds() - begin;
-    const cpu = cpuSeconds(daemon.pid) - cpuBefore;
-    const { pss } = memoryMiB(daemon.pid);
-    const arrived = (contestant.delivered?.() ?? before + settings.messages) - before;
-    if (arrived !== settings.messages)
-      throw new Error(`${contestant.name} delivered ${arrived} of ${settings.messages}`);
-    return {
-      profile,
-      name: contestant.name,
-      accepted: settings.messages / accepted,
-      deliveredRate: settings.messages / drained,
-      cpuPer1000: (cpu / settings.messages) * 1000,
-      pss,
-      fsyncMs,
-    };
-  } finally {
-    await daemon.stop();
-  }
+function line(run: Run, round: number): string {
+  const figures = [
+    `${run.accepted.toFixed(0).padStart(6)} accepted/s`,
+    `${run.deliveredRate.toFixed(0).padStart(6)} delivered/s`,
+    `${run.cpuPer1000.toFixed(2)} CPU s/1000`,
+    ...(relay ? [`p50 ${run.p50.toFixed(1)} p99 ${run.p99.toFixed(1)} ms`] : []),
+    `${run.pss.toFixed(0)} MiB`,
+    `fsync ${run.fsyncMs.toFixed(2)} ms`,
+    `load ${readFileSync('/proc/loadavg', 'latin1').split(' ', 1)[0]}`,
+  ];
+  return `${run.profile} #${round} ${run.name.padEnd(8)} ${figures.join('  ')}`;
 }
 
 function report(runs: readonly Run[], names: readonly string[]): string {
-  const base = 'postfix';
   const cell = (profile: string, name: string, pick: (run: Run) => number, digits: number): string => {
     const of = (who: string): number =>
       median(runs.filter(run => run.profile === profile && run.name === who).map(pick));
     const value = of(name);
-    return Number.isNaN(value) ? '-' : `${value.toFixed(digits)} (${(value / of(base)).toFixed(2)})`;
+    if (Number.isNaN(value)) return '-';
+    const ratio = value / of(base);
+    return Number.isNaN(ratio) ? value.toFixed(digits) : `${value.toFixed(digits)} (${ratio.toFixed(2)})`;
   };
-  const used = [...new Set(runs.map(run => run.profile))];
   const section = (title: string, pick: (run: Run) => number, digits: number): string =>
     `### ${title}\n\n${markdownTable(
-      ['contestant', ...used],
-      names.map(name => [name, ...used.map(profile => cell(profile, name, pick, digits))]),
+      ['contestant', ...profileNames],
+      names.map(name => [name, ...profileNames.map(profile => cell(profile, name, pick, digits))]),
     )}\n`;
   return [
-    `Medians of ${Math.max(...names.map(name => runs.filter(run => run.name === name && run.profile === used[0]).length))} interleaved runs (ratio to ${base}).`,
+    `Medians of ${values.runs} interleaved runs (ratio to ${base}).`,
     section('Messages accepted per second', run => run.accepted, 0),
     section('Messages delivered per second', run => run.deliveredRate, 0),
     section('CPU seconds per 1000 messages, user and system, whole process tree', run => run.cpuPer1000, 2),
+    ...(relay
+      ? [
+          section('Time from MAIL to the last 250, median, ms', run => run.p50, 1),
+          section('Time from MAIL to the last 250, 99 %, ms', run => run.p99, 1),
+        ]
+      : []),
     section('Memory after the run, MiB PSS', run => run.pss, 0),
     section('Median fsync of this disk before the run, ms', run => run.fsyncMs, 2),
+    ...profileNames.map(name => `${name}: ${profileNamed(name).what}`),
   ].join('\n');
+}
+
+function present(all: readonly Contestant[]): readonly Contestant[] {
+  const wanted = all.filter(({ name }) => values.only === undefined || values.only.split(',').includes(name));
+  for (const contestant of wanted)
+    if (!contestant.available()) console.log(`${contestant.name} is left out: not installed (or not root)`);
+  return wanted.filter(contestant => contestant.available());
+}
+
+async function compete(contestants: readonly Contestant[], disks: ReadonlyMap<string, OwnDisk>, sinkPort: number) {
+  const sink = relay ? await startSink(sinkPort) : undefined;
+  const runs: Run[] = [];
+  try {
+    for (const name of profileNames)
+      for (let round = 0; round < Number(values.runs); round++)
+        for (const contestant of contestants) {
+          const disk = disks.get(contestant.folder);
+          if (!disk) throw new Error(`No disk for ${contestant.name}`);
+          const run = await measure({
+            contestant,
+            disk,
+            name,
+            profile: profileNamed(name),
+            load: relay ? timedLoad : smtpSource,
+            ...(sink && { sink }),
+          });
+          runs.push(run);
+          console.log(line(run, round));
+        }
+  } finally {
+    await sink?.stop();
+  }
+  return runs;
 }
 
 const disks = new Map<string, OwnDisk>();
 const scratch = mkdtempSync(path.join(tmpdir(), 'postern-bench-'));
-mkdirSync(scratch, { recursive: true });
 try {
-  const all = [postern(scratch, root), postfix(scratch)];
-  const wanted =
-    values.only === undefined ? all : all.filter(contestant => values.only?.split(',').includes(contestant.name));
-  for (const contestant of wanted)
-    if (!contestant.available()) console.log(`${contestant.name} is left out: not installed (or not root)`);
-  const contestants = wanted.filter(contestant => contestant.available());
-  for (const { folder } of contestants) disks.set(folder, ownDisk(folder));
+  for (const name of profileNames) profileNamed(name);
+  const [sinkPort = 0, ours = 0, theirs = 0, third = 0] = await freePorts(4);
+  const contestants = present(
+    relay
+      ? [
+          postern(scratch, root, ours, sinkPort),
+          postfix(scratch, theirs, sinkPort),
+          harakaRelay(scratch, third, sinkPort, values.haraka),
+        ]
+      : [postern(scratch, root, ours), postfix(scratch, theirs)],
+  );
+  for (const contestant of contestants) {
+    disks.set(contestant.folder, ownDisk(contestant.folder));
+    console.log(`${contestant.name}: 250 means ${contestant.promise}`);
+  }
   if (![...disks.values()].every(disk => disk.separate))
     console.log('No loop devices here: the contestants share one file system');
-  const runs: Run[] = [];
-  for (const profile of values.profiles.split(',')) {
-    for (let round = 0; round < Number(values.runs); round++) {
-      for (const contestant of contestants) {
-        const disk = disks.get(contestant.folder);
-        if (!disk) throw new Error(`No disk for ${contestant.name}`);
-        const run = await measure(contestant, disk, profile);
-        runs.push(run);
-        console.log(
-          `${profile} #${round} ${run.name.padEnd(10)} ${run.accepted.toFixed(0).padStart(6)} accepted/s ${run.deliveredRate.toFixed(0).padStart(6)} delivered/s  ${run.cpuPer1000.toFixed(2)} CPU s/1000  ${run.pss.toFixed(0)} MiB  fsync ${run.fsyncMs.toFixed(2)} ms`,
-        );
-      }
-    }
-  }
-  console.log(
-    `\n${report(
-      runs,
-      contestants.map(contestant => contestant.name),
-    )}`,
-  );
-  for (const profile of values.profiles.split(',')) console.log(`${profile}: ${profiles[profile]?.what}`);
+  const runs = await compete(contestants, disks, sinkPort);
+  const names = contestants.map(contestant => contestant.name);
+  console.log(`\n${report(runs, names)}`);
 } finally {
   for (const disk of disks.values()) disk.remove();
   rmSync(scratch, { recursive: true, force: true });
