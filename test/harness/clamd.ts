@@ -45,3 +45,34 @@ export async function startClamd(t: Teardown, settings: readonly string[] = []):
   ]);
   return { ...engine, socket, port };
 }
+
+/** A real clamav-milter in front of a clamd; what it does with a virus is `onInfected`. */
+export async function startClamavMilter(
+  t: Teardown,
+  clamd: Clamd,
+  onInfected: 'Reject' | 'Quarantine' | 'Accept',
+): Promise<EngineProcess & { readonly where: string }> {
+  const folder = await engineFolder(t, 'clamav-milter');
+  const port = await freePort();
+  const file = path.join(folder, 'clamav-milter.conf');
+  const settings = [
+    'Foreground yes',
+    `MilterSocket inet:${port}@127.0.0.1`,
+    `ClamdSocket unix:${clamd.socket}`,
+    `TemporaryDirectory ${folder}`,
+    `OnInfected ${onInfected}`,
+    'OnFail Defer',
+    'AddHeader Replace',
+    ...(process.getuid?.() === 0 ? ['User root'] : []),
+    '',
+  ];
+  await writeFile(file, settings.join('\n'));
+  const program = findEngine('clamav-milter');
+  if (!program) throw new Error('clamav-milter is not installed');
+  const engine = startEngine(t, program, ['--config-file', file]);
+  await Promise.race([
+    untilAccepts({ port, host: '127.0.0.1' }),
+    engine.untilOutput(/ERROR/).then(() => Promise.reject(new Error(engine.output()))),
+  ]);
+  return { ...engine, where: `inet:${port}@127.0.0.1` };
+}

@@ -25,6 +25,7 @@ export const engines = {
   rbldnsd: { program: 'rbldnsd', package: 'rbldnsd' },
   unbound: { program: 'unbound', package: 'unbound' },
   clamd: { program: 'clamd', package: 'clamav-daemon' },
+  'clamav-milter': { program: 'clamav-milter', package: 'clamav-milter' },
   spamd: { program: 'spamd', package: 'spamd' },
   rspamd: { program: 'rspamd', package: 'rspamd' },
   opendkim: { program: 'opendkim', package: 'opendkim' },

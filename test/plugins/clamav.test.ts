@@ -9,6 +9,7 @@ import { eicar, startClamd } from '../harness/clamd.ts';
 import { requireEngines } from '../harness/engine.ts';
 import { startFaultServer } from '../harness/fault-server.ts';
 import { type Answered, type DrivenPlugin, type PluginSetup, plugin } from '../harness/plugin.ts';
+import { macroDocument } from './macro-document.ts';
 
 const crc32Table = Array.from({ length: 256 }, (_, index) => {
   let value = index;
@@ -85,7 +86,7 @@ const field = ({ outcome }: Answered<{ readonly kind: string }>, name = 'X-Virus
 
 t.test('EICAR is found wherever it hides, over unix socket and TCP; clean mail passes', async t => {
   if (!requireEngines(t, 'clamav', 'clamd')) return;
-  const clamd = await startClamd(t, ['AlertEncrypted yes', 'StreamMaxLength 1M']);
+  const clamd = await startClamd(t, ['AlertEncrypted yes', 'AlertOLE2Macros yes', 'StreamMaxLength 1M']);
   for (const where of [clamd.socket, `127.0.0.1:${clamd.port}`]) {
     const p = await open(t, { hosts: [where] });
     for (const [name, message] of Object.entries(infected)) {
@@ -112,6 +113,10 @@ t.test('EICAR is found wherever it hides, over unix socket and TCP; clean mail p
   });
   t.match(await held.message(infected['zip'] ?? ''), { kind: 'quarantine', outcome: { kind: 'quarantine' } });
   t.match(await held.message(attached(zip('a', Buffer.from('x'), true))), { kind: 'discard' });
+  const macro = attached(macroDocument(), 'a.doc');
+  t.match(await p.message(macro), { kind: 'quarantine', why: /Heuristics\.OLE2\.ContainsMacros\.VBA/ });
+  const lenient = await open(t, { hosts: [clamd.socket], macros: 'tag' });
+  t.match(field(await lenient.message(macro)), /^Infected \(Heuristics\.OLE2/);
   const large = Buffer.from(`${clean.replaceAll('\n', '\r\n')}${'x'.repeat(76)}\r\n`.repeat(40_000));
   t.match(
     await p.message(large),

@@ -3,6 +3,7 @@ import type { Message } from '../../core/mail/message.ts';
 import { milter } from '../../plugins/milter/index.ts';
 import { changes, encodePacket, PacketReader, steps, strings, uint32 } from '../../plugins/milter/packets.ts';
 import { parseReply } from '../../plugins/milter/reply.ts';
+import { eicar, startClamavMilter, startClamd } from '../harness/clamd.ts';
 import { corpusMessages } from '../harness/corpus.ts';
 import { requireEngines } from '../harness/engine.ts';
 import { startFaultServer } from '../harness/fault-server.ts';
@@ -75,6 +76,28 @@ t.test('opendkim signs for internal clients and verifies what it signed; then fr
   tcp.thaw();
   await Promise.all([unix.kill(), tcp.kill()]);
   t.match(await p.message(text), { kind: 'error', why: /ECONNREFUSED|ENOENT/ }, 'stopped');
+});
+
+t.test('clamav-milter: its refusals and quarantines are ours; with clamd gone it defers', async t => {
+  if (!requireEngines(t, 'milter clamav-milter', 'clamav-milter', 'clamd')) return;
+  const clamd = await startClamd(t);
+  const rejecting = await startClamavMilter(t, clamd, 'Reject');
+  const holding = await startClamavMilter(t, clamd, 'Quarantine');
+  const infected = `${text}${eicar}\n`;
+  const p = await open(t, { hosts: [rejecting.where] });
+  t.match(await p.message(infected), { kind: 'reject', reply: { code: /^55/ } });
+  const passed = await p.message(`X-Virus-Status: forged\n${text}`);
+  t.equal(passed.kind, 'continue');
+  t.same(
+    messageOf(passed)
+      .headers.all('X-Virus-Status')
+      .map(({ value }) => value.trim()),
+    ['Clean'],
+  );
+  const q = await open(t, { hosts: [holding.where] });
+  t.match(await q.message(infected), { kind: 'quarantine', outcome: { kind: 'quarantine' } });
+  await clamd.kill();
+  t.match(await p.message(infected), { kind: 'defer', reply: { code: /^4/ } });
 });
 
 t.test('what a milter is told, stage by stage', async t => {
