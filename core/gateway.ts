@@ -29,6 +29,7 @@ import {
   type RecipientPlan,
   type RecipientStatus,
 } from './compose/recipient-sources.ts';
+import { createRecordings } from './compose/recordings.ts';
 import { checkRoutes, createRelayRoutes, ownAddress, type RelayRoutes } from './compose/relay-routes.ts';
 import { createRouteLookup } from './compose/routes.ts';
 import { checkRuleFile } from './compose/sieve-compiled.ts';
@@ -120,7 +121,8 @@ const hostnameOf = (config: LoadedConfig): string => config.options.hostname ?? 
 /** For the reference and `config explain`. */
 export const builtInPlugins = (): readonly DocumentedPlugin[] => Object.values(pluginTable);
 
-const table: PluginTable = {
+/** For commands that load a chain of their own. */
+export const builtInTable: PluginTable = {
   plugins: pluginTable,
   moduleOf(name) {
     const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
@@ -133,7 +135,7 @@ export async function checkConfig(
   config: LoadedConfig,
   { clock, log }: Pick<GatewayDeps, 'clock' | 'log'>,
 ): Promise<{ readonly problems: readonly ConfigProblem[]; readonly entries: readonly string[] }> {
-  const { entries, problems } = await chainEntries(config, table, clock, log);
+  const { entries, problems } = await chainEntries(config, builtInTable, clock, log);
   const validated = validateChain(entries);
   const invalid = validated.problems.map(problem => config.locate(problem.path, problem.message));
   const host: CheckHost = {
@@ -282,7 +284,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   );
 
   const generate = async (config: LoadedConfig, previous?: Chain): Promise<Generation> => {
-    const { entries, problems } = await chainEntries(config, table, clock, log);
+    const { entries, problems } = await chainEntries(config, builtInTable, clock, log);
     if (problems.length > 0) throw new ConfigError(problems);
     const lookup = createMailboxLookup(users, config.options.domains, config.options.recipientDelimiter);
     const relayClients = cidrSet(config.options.relayNetworks);
@@ -420,6 +422,11 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   await queueStore.sweepBodies(clock.now());
   scheduler.start();
   kept.start();
+  const recordings = stack.add(
+    'recordings',
+    createRecordings(folder, () => current.config, { clock, log }),
+  );
+  recordings.start();
   stack.add('queue', { close: () => scheduler.stop() });
 
   // Last, so that the first client finds everything.
@@ -431,6 +438,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       chain: () => current.chain,
       settle: settler.settle,
       trace: traceSink,
+      recorder: recordings,
       directory: users,
       mail,
       flushDomain: recipientDomain => queue.requeue({ recipientDomain }),

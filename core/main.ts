@@ -13,7 +13,8 @@ import { systemClock } from './lib/clock.ts';
 import { createLogger } from './log.ts';
 
 interface GlobalOptions {
-  readonly config?: string;
+  /** As often as it was given; the last one counts. */
+  readonly config?: readonly string[];
   readonly json?: boolean;
 }
 
@@ -29,7 +30,7 @@ function findConfig(given: string | undefined): string {
   return found ?? 'config/postern.yaml';
 }
 
-function contextOf(options: GlobalOptions): CliContext {
+function contextOf(options: GlobalOptions, configFile = options.config?.at(-1)): CliContext {
   return {
     env: process.env,
     workingFolder: process.cwd(),
@@ -38,7 +39,7 @@ function contextOf(options: GlobalOptions): CliContext {
     stderr: process.stderr,
     clock: systemClock,
     log: createLogger({ level: 'warn', format: 'pretty' }, process.stderr, false),
-    configFile: findConfig(options.config),
+    configFile: findConfig(configFile),
     program: { command: process.execPath, args: [...process.execArgv, fileURLToPath(import.meta.url)] },
     json: options.json === true,
     color: process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined,
@@ -48,11 +49,15 @@ function contextOf(options: GlobalOptions): CliContext {
   };
 }
 
+/** Of an option that may be repeated. */
+const several = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
+
 const program = new Command('postern')
   .description('Mail filter gateway')
   .option(
     '-c, --config <file>',
     'configuration file (default: $POSTERN_CONFIG, config/postern.yaml, /etc/postern/postern.yaml)',
+    several,
   )
   .option('--json', 'print JSON for programs')
   .version(packageVersion(), '-V, --version')
@@ -204,9 +209,28 @@ recipients
   .description('would this recipient be taken, and who says so')
   .action(run(async () => (await recipientsCommands()).recipientsCheck));
 
+program
+  .command('replay')
+  .usage('--config new.yaml [options]')
+  .option('--since <time>', "such as '7d' or '2026-11-21'", '7d')
+  .option('--until <time>', 'in the same forms')
+  .option('--limit <n>', 'most messages that are listed', Number, 50)
+  .description('recorded messages through another configuration: which would end otherwise, and why; changes nothing')
+  .addHelpText(
+    'after',
+    '\nRecordings are those of the running configuration: the default one, or `postern --config running.yaml replay --config new.yaml`.',
+  )
+  .action(async (options: { readonly since: string; readonly until?: string; readonly limit: number }) => {
+    const global = program.opts<GlobalOptions>();
+    const [first, second] = global.config ?? [];
+    const candidate = second ?? first;
+    const running = contextOf({ ...global, config: second === undefined ? [] : [first ?? ''] });
+    const { replay } = await import('./cli/replay-command.ts');
+    process.exitCode = await replay(running, { ...options, ...(candidate === undefined ? {} : { candidate }) });
+  });
+
 const quarantine = program.command('quarantine').description('mail that plugins put out of the way');
 const quarantineCommands = () => import('./cli/quarantine-command.ts');
-const several = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
 /** Options that select quarantined messages. */
 const selecting = (command: Command): Command =>
   command

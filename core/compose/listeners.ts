@@ -19,7 +19,7 @@ import type { Dns } from '../plugin/contract.ts';
 import { createPop3Server } from '../pop3/server.ts';
 import type { SieveScripts } from '../sieve/script-store.ts';
 import { defaultSettings } from '../sieve/settings.ts';
-import type { FlushQueue, Settle } from '../smtp/ports.ts';
+import type { FlushQueue, Recorder, Settle } from '../smtp/ports.ts';
 import { createSmtpServer } from '../smtp/server.ts';
 import { createSpoolMemory } from '../smtp/spool-memory.ts';
 import type { ListenerAddress } from './first-run.ts';
@@ -33,6 +33,7 @@ export interface ListenerParts {
   readonly chain: () => Chain;
   readonly settle: Settle;
   readonly trace: TraceSink;
+  readonly recorder: Recorder;
   readonly directory: Directory;
   readonly mail: MailStore;
   /** Makes what waits for a domain due now; resolves to the number of recipients. */
@@ -101,6 +102,7 @@ function smtpServer(
     chain: parts.chain,
     settle: parts.settle,
     trace: parts.trace,
+    recorder: parts.recorder,
     ...commonParts(listener, parts),
     ids: { session: () => randomId(parts.clock.now()), message: () => randomId(parts.clock.now()) },
     ...(listener.lookupReverseName ? { reverseName } : {}),

@@ -15,6 +15,8 @@ export interface KeptFacts {
   readonly originals: Readonly<Record<string, string>>;
   readonly envelope: Omit<Envelope, 'sender' | 'recipients'>;
   readonly client?: ClientFacts;
+  /** Recordings: recipients that were refused at RCPT. */
+  readonly refused?: readonly Recipient[];
   readonly session?: Session;
   readonly helo?: string;
   readonly identity?: Identity;

@@ -3,6 +3,7 @@
 
 import type { Deliverable } from '../mail/deliverable.ts';
 import type { Envelope } from '../mail/envelope.ts';
+import type { Message } from '../mail/message.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { MessageOutcome } from '../pipeline/chain.ts';
 import type { ClientFacts } from '../queue/transport.ts';
@@ -88,7 +89,9 @@ export async function receive(session: SmtpSession, transaction: Transaction, in
     const outcome = await session.chain.message(transaction.envelope, message);
     // A client that is gone did not hear 250 and sends again: nothing of this try may stay.
     if (session.isOver) return session.endTransaction({ outcome: 'aborted', reply: '' });
-    end(session, transaction, await settle(session, transaction, outcome));
+    const ending = await settle(session, transaction, outcome);
+    if (session.context.recorder?.wants()) await recordDecided(session, transaction, message, outcome, ending);
+    end(session, transaction, ending);
   } catch (error) {
     // Work that was cut off because the client left is no fault.
     if (session.isOver) return session.endTransaction({ outcome: 'aborted', reply: '' });
@@ -131,6 +134,29 @@ async function settle(session: SmtpSession, transaction: Transaction, outcome: M
     ...(session.identity && { identity: session.identity }),
   });
   return settled(settlement, outcome);
+}
+
+/** Before the reply: afterwards the spooled bytes are gone. */
+async function recordDecided(
+  session: SmtpSession,
+  transaction: Transaction,
+  message: Message,
+  outcome: MessageOutcome,
+  ending: Ending,
+): Promise<void> {
+  const { id, receivedAt, envelope } = transaction;
+  await session.context.recorder?.record({
+    id,
+    receivedAt,
+    envelope,
+    refused: transaction.refusedRecipients,
+    message,
+    session: session.facts,
+    helo: session.helo,
+    ...(session.identity && { identity: session.identity }),
+    outcome,
+    trace: transaction.describe(session, ending),
+  });
 }
 
 function repliesPerRecipient(session: SmtpSession, transaction: Transaction): boolean {

@@ -1,8 +1,10 @@
 // What the SMTP server needs from the rest; `gateway.ts` connects it.
 import type { Deliverable } from '../mail/deliverable.ts';
-import type { Envelope } from '../mail/envelope.ts';
+import type { Envelope, Recipient } from '../mail/envelope.ts';
+import type { Message } from '../mail/message.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { TraceEnd, TraceRecipient, TraceRecord } from '../mail/trace.ts';
+import type { MessageOutcome } from '../pipeline/chain.ts';
 import type { Identity, Session } from '../plugin/contract.ts';
 import type { ClientFacts } from '../queue/transport.ts';
 
@@ -53,3 +55,27 @@ export type FlushQueue = (
   domain: string,
   client: Session,
 ) => Promise<'started' | 'nothing-pending' | 'unable' | 'not-allowed'>;
+
+/** A message whose fate is decided, with all that it takes to decide it once more. */
+export interface DecidedMessage {
+  readonly id: string;
+  readonly receivedAt: number;
+  readonly envelope: Envelope;
+  /** Recipients that were refused at RCPT. */
+  readonly refused: readonly Recipient[];
+  /** As the chain was given it. */
+  readonly message: Message;
+  readonly session: Session;
+  readonly helo: string;
+  readonly identity?: Identity;
+  readonly outcome: MessageOutcome;
+  readonly trace: TraceRecord;
+}
+
+/** Records a share of all messages, for `postern replay`. */
+export interface Recorder {
+  /** Whether the next message is one of them. */
+  wants(): boolean;
+  /** Never rejects: what cannot be recorded must not harm the mail. The message may be removed once it resolved. */
+  record(decided: DecidedMessage): Promise<void>;
+}

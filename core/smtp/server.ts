@@ -8,7 +8,7 @@ import type { Tls } from '../net/tls.ts';
 import type { Chain } from '../pipeline/chain.ts';
 import { LibraryServer, tlsFacts } from './connection.ts';
 import { defaultLimits, type SmtpListenerOptions } from './listener-options.ts';
-import type { FlushQueue, Ids, ReverseName, Settle } from './ports.ts';
+import type { FlushQueue, Ids, Recorder, ReverseName, Settle } from './ports.ts';
 import type { SessionContext } from './session-context.ts';
 import { createSpoolMemory, type SpoolMemory } from './spool-memory.ts';
 
@@ -29,6 +29,7 @@ export interface SmtpServerOptions {
   readonly tls?: Tls;
   readonly reverseName?: ReverseName;
   readonly flushQueue?: FlushQueue;
+  readonly recorder?: Recorder;
 }
 
 export interface SmtpServer extends SocketServer {
@@ -131,5 +132,6 @@ function sessionContext(options: SmtpServerOptions): SessionContext {
     ids: options.ids,
     ...(options.reverseName && { reverseName: options.reverseName }),
     ...(options.flushQueue && { flushQueue: options.flushQueue }),
+    ...(options.recorder && { recorder: options.recorder }),
   };
 }

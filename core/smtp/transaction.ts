@@ -37,6 +37,7 @@ export class Transaction {
   private readonly startedAt: number;
   private readonly clock: Clock;
   private readonly refused: TraceRecipient[] = [];
+  readonly refusedRecipients: Recipient[] = [];
   private lastReply = '';
 
   constructor(id: string, clock: Clock, envelope: Envelope) {
@@ -53,6 +54,7 @@ export class Transaction {
 
   refuse(to: Recipient, reply: string): void {
     this.lastReply = reply;
+    this.refusedRecipients.push(to);
     this.refused.push({ address: to.address.text, outcome: reply[0] === '4' ? 'deferred' : 'rejected', detail: reply });
   }
 

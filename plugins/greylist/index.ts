@@ -208,6 +208,7 @@ function createGreylist(settings: Options, host: Host) {
 
 export const greylist = definePlugin({
   name: 'greylist',
+  history: true,
   doc: 'Lets clients that nobody knows come again, which programs that only fire and forget do not.',
   options,
   writes: [greylistResult],

@@ -178,6 +178,7 @@ function createLimits(settings: RateLimitOptions, host: Host) {
 
 export const rateLimit = definePlugin({
   name: 'rate-limit',
+  history: true,
   doc: 'Limits messages and recipients per address, network, sender, account and recipient; holds the mail of accounts that send too much.',
   options,
   writes: [exceededLimits],

@@ -74,7 +74,7 @@ export async function isolatePlugin(
   const setup = (_: unknown, host: Host): Promise<PluginInstance> => setUpIsolated(entry, host, clock);
   const check = (_: unknown, host: CheckHost): Promise<readonly string[]> => checkIsolated(entry, host, clock, log);
   if (known) return { plugin: { ...known, setup }, problems: [] };
-  const { name, doc, reads, writes, checks, problems } = await describe(entry, clock, log);
+  const { name, doc, reads, writes, checks, history, problems } = await describe(entry, clock, log);
   const plugin: Plugin<unknown> = {
     name,
     doc,
@@ -83,6 +83,7 @@ export async function isolatePlugin(
     options: z.unknown(),
     setup,
     ...(checks ? { check } : {}),
+    ...(history ? { history } : {}),
   };
   return { plugin, problems };
 }

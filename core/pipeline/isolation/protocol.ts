@@ -111,6 +111,8 @@ export interface PluginDescription {
   readonly reads: readonly ResultKey<unknown>[];
   readonly writes: readonly ResultKey<unknown>[];
   readonly checks: boolean;
+  /** As `Plugin.history`. */
+  readonly history: boolean;
   readonly problems: readonly OptionProblem[];
 }
 

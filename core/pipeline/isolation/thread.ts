@@ -34,7 +34,8 @@ async function describe(order: Load): Promise<FromPlugin> {
   const { name, doc, reads = [], writes = [] } = plugin;
   const problems = 'problems' in checked ? checked.problems : [];
   const checks = plugin.check !== undefined;
-  return { kind: 'described', description: { name, doc, reads, writes, checks, problems } };
+  const history = plugin.history === true;
+  return { kind: 'described', description: { name, doc, reads, writes, checks, history, problems } };
 }
 
 /** The plugin set up, as something that carries out orders. */

@@ -76,7 +76,7 @@ async function setUp(t: Test, more = ''): Promise<SetUp> {
   return parts;
 }
 
-t.test('list, show, release once, to some, delete', { timeout: 400_000 }, async t => {
+t.test('list, show, release once, to some, delete', { timeout: 280_000 }, async t => {
   const at = await setUp(t);
   const id = await at.send('First one', ['ann@example.org', 'ben@example.org']);
   const other = await at.send('Second one', ['ann@example.org']);
@@ -149,7 +149,7 @@ t.test('list, show, release once, to some, delete', { timeout: 400_000 }, async 
 
 t.test(
   'two releases at once send one message; without a gateway it waits in the queue',
-  { timeout: 400_000 },
+  { timeout: 280_000 },
   async t => {
     const at = await setUp(t);
     const id = await at.send('Race', ['ann@example.org', 'ben@example.org']);
@@ -180,7 +180,7 @@ t.test(
   },
 );
 
-t.test('I1: kill -9 after 250 loses nothing that was quarantined', { timeout: 400_000 }, async t => {
+t.test('I1: kill -9 after 250 loses nothing that was quarantined', { timeout: 280_000 }, async t => {
   const at = await setUp(t);
   const acknowledged: string[] = [];
   let round = 0;

@@ -22,7 +22,7 @@ const bySubject = `export const plugin = {
 };
 `;
 
-t.test('search, follow, why', { timeout: 400_000 }, async t => {
+t.test('search, follow, why', { timeout: 280_000 }, async t => {
   const folder = t.testdir();
   const port = await freePort();
   const config = writeConfig(
