@@ -9,6 +9,8 @@ import { clamav } from './clamav/index.ts';
 import { dkimSign } from './dkim-sign/index.ts';
 import { dnsbl } from './dnsbl/index.ts';
 import { exampleHeaderStamp } from './example-header-stamp/index.ts';
+import { exampleHttpPolicy } from './example-http-policy/index.ts';
+import { examplePerRecipient } from './example-per-recipient/index.ts';
 import { greylist } from './greylist/index.ts';
 import { headers } from './headers/index.ts';
 import { helo } from './helo/index.ts';
@@ -37,6 +39,8 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   'dkim-sign': dkimSign,
   dnsbl,
   'example-header-stamp': exampleHeaderStamp,
+  'example-http-policy': exampleHttpPolicy,
+  'example-per-recipient': examplePerRecipient,
   headers,
   limits,
   'mail-auth': mailAuth,

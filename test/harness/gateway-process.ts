@@ -85,8 +85,12 @@ async function accepting(child: ChildProcess, port: number): Promise<void> {
 }
 
 /** Starts `postern start --worker` with this configuration; resolves once `port` greets. */
-export async function startGatewayProcess(configFile: string, port: number): Promise<GatewayProcess> {
-  const child = spawn(process.execPath, [mainFile, '--config', configFile, 'start', '--worker'], {
+export async function startGatewayProcess(
+  configFile: string,
+  port: number,
+  main: string = mainFile,
+): Promise<GatewayProcess> {
+  const child = spawn(process.execPath, [main, '--config', configFile, 'start', '--worker'], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
   });

@@ -95,6 +95,7 @@ const samples: Readonly<Record<string, Sample>> = {
       },
     },
   },
+  'example-http-policy': { options: { url: 'http://127.0.0.1:9/policy' }, engine: 'absent' },
   milter: { engine: 'absent' },
   rspamd: { engine: 'absent' },
   spamassassin: { engine: 'absent' },

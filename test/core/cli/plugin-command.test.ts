@@ -1,12 +1,11 @@
 // A plugin from the scaffold, as a stranger gets there: Postern packed and installed, then the commands of the README as
 // they stand there, then the chain.
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import { freePort } from '../../harness/gateway-process.ts';
+import { freePort, startGatewayProcess } from '../../harness/gateway-process.ts';
 import { root, sourcePath } from '../../harness/root.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 
@@ -20,7 +19,11 @@ const blockWith = (markdown: string, kind: string, text: string): string => {
 };
 
 const npm = (folder: string, ...args: readonly string[]): string =>
-  execFileSync('npm', [...args, '--no-audit', '--no-fund', '--prefer-offline'], { cwd: folder, encoding: 'utf8' });
+  execFileSync('npm', [...args, '--no-audit', '--no-fund', '--prefer-offline', '--silent'], {
+    cwd: folder,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
 
 /** What a shell would do with these lines; fails where one of them does. */
 function shell(t: Test, folder: string, script: string): string {
@@ -42,28 +45,10 @@ ${chain}  - relay-policy
   - recipients
 `,
   );
-  const main = path.join(folder, 'node_modules/.bin/postern');
   shell(t, folder, 'echo bobs-password | npx postern --config postern.yaml user add bob@example.org');
-  const gateway = spawn(main, ['--config', 'postern.yaml', 'start', '--worker'], {
-    cwd: folder,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let output = '';
-  const ready = new Promise<void>((resolve, reject) => {
-    const onData = (chunk: Buffer): void => {
-      output += chunk.toString();
-      if (output.includes(String(port))) resolve();
-    };
-    gateway.stdout.on('data', onData);
-    gateway.stderr.on('data', onData);
-    gateway.once('exit', () => reject(new Error(`The gateway ended: ${output}`)));
-  });
-  t.teardown(async () => {
-    if (gateway.exitCode !== null || gateway.signalCode !== null) return;
-    gateway.kill('SIGTERM');
-    await once(gateway, 'exit');
-  });
-  await ready;
+  const main = path.join(folder, 'node_modules/postern/build/core/main.js');
+  const gateway = await startGatewayProcess(path.join(folder, 'postern.yaml'), port, main);
+  t.teardown(() => gateway.end('SIGKILL'));
   const client = await SmtpClient.open(port);
   t.teardown(() => client.close());
   await client.command('EHLO client.example');
