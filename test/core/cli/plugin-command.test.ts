@@ -83,7 +83,7 @@ t.test('scaffold, test, check and chain, by the README', { timeout: 280_000 }, a
     const [inside = '', above = ''] = blocks(steps, 'sh');
     shell(t, own, inside);
     shell(t, folder, above);
-    const list = shell(t, folder, 'npx postern plugin list');
+    const list = shell(t, folder, 'npx postern --config postern.yaml plugin list');
     t.match(list, /^dnsbl +built in/m);
     t.match(list, /^my-filter +\.\/my-filter\/build\/index\.js +yes/m);
     t.match(blockWith(steps, 'yaml', 'words'), /plugin: postern-plugin-words/);
