@@ -5,6 +5,7 @@ import {
   decodeWords,
   definePlugin,
   type Edit,
+  formatDate,
   glob,
   type Host,
   pass,
@@ -45,6 +46,12 @@ const options = z.strictObject({
           .array(name)
           .default([])
           .describe('Names of fields to remove; a `*` may stand in them, such as `X-Internal-*`.'),
+        received: z
+          .enum(['keep', 'earlier', 'hide'])
+          .default('keep')
+          .describe(
+            'Trace fields of outgoing mail: `earlier` removes the Received fields below ours, which name inner hosts; `hide` also replaces ours with one that does not name the client.',
+          ),
         add: z
           .record(name, value)
           .default({})
@@ -74,6 +81,19 @@ function variables(at: WithMessage, host: Host): Readonly<Record<string, string>
   };
 }
 
+/** Ours is topmost: it was put there when the message came in. It is never taken away, for loops are counted by it. */
+function traceEdits(what: Rule['received'], at: WithMessage, host: Host): readonly Edit[] {
+  if (what === 'keep') return [];
+  const fields = at.message.headers.all('received');
+  const edits: Edit[] = fields
+    .slice(1)
+    .map((_, below) => ({ kind: 'remove-header', name: 'Received', index: below + 1 }));
+  if (what === 'earlier' || fields.length === 0) return edits;
+  // RFC 5321 §4.4: `from` may be left out by who originates the message.
+  const value = `by ${host.hostname} id ${at.id}; ${formatDate(host.clock.now())}`;
+  return [...edits, { kind: 'replace-header', name: 'Received', value, index: 0 }];
+}
+
 function compile(rule: Rule, host: Host) {
   const fields = Object.entries(rule.field).map(([field, pattern]) => [field, glob(pattern)] as const);
   const senders = rule.sender?.map(glob);
@@ -101,6 +121,7 @@ function compile(rule: Rule, host: Host) {
       text.replace(/\{(\w+)\}/g, (whole, key: string) => known[key]?.replace(/[\x00-\x1f\x7f]/g, '?') ?? whole);
     const there = new Set([...at.message.headers].map(field => field.name.toLowerCase()).filter(Boolean));
     return [
+      ...traceEdits(rule.received, at, host),
       ...[...there]
         .filter(field => removed.some(fits => fits(field)))
         .map(field => ({ kind: 'remove-header', name: field }) as const),

@@ -30,6 +30,18 @@ t.test('what is done to fields; others keep their bytes', async t => {
   await t.rejects(plugin(headers, { rules: [{ add: { 'X-A': 'x\r\nEvil: 1' } }] }), { name: 'ChainError' });
 });
 
+t.test('trace fields of outgoing mail', async t => {
+  const text =
+    'Received: from pc7 ([10.0.0.7]) by gateway.test; x\nSubject: s\nReceived: from inner by exch01\nReceived: by app';
+  t.equal(await edited({ received: 'earlier' }, text), text.split('\n').slice(0, 2).join('\n'));
+  t.match(
+    await edited({ received: 'hide' }, text),
+    /^Received: by gateway\.test id q\d+; \w{3}, \d.* \+0000\nSubject: s$/,
+  );
+  t.equal(await edited({ received: 'hide' }, 'Subject: s'), 'Subject: s');
+  t.equal(await edited({ received: 'keep' }, text), text);
+});
+
 t.test('conditions', async t => {
   const add = { add: { Y: 'y' } };
   const holds = async (rule: object, text = 'A: 1', client: ClientFacts = {}, sender: string | null = 'a@b.test') =>
