@@ -5,6 +5,7 @@ import { aliases } from './aliases/index.ts';
 import { arcSeal } from './arc-seal/index.ts';
 import { attachments } from './attachments/index.ts';
 import { auth } from './auth/index.ts';
+import { banner } from './banner/index.ts';
 import { clamav } from './clamav/index.ts';
 import { dkimSign } from './dkim-sign/index.ts';
 import { dnsbl } from './dnsbl/index.ts';
@@ -25,6 +26,7 @@ import { rewrite } from './rewrite/index.ts';
 import { rfc822 } from './rfc822/index.ts';
 import { rspamd } from './rspamd/index.ts';
 import { score } from './score/index.ts';
+import { senderLogin } from './sender-login/index.ts';
 import { sieve } from './sieve/index.ts';
 import { spamassassin } from './spamassassin/index.ts';
 import { srs } from './srs/index.ts';
@@ -35,6 +37,7 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   'arc-seal': arcSeal,
   attachments,
   auth,
+  banner,
   clamav,
   'dkim-sign': dkimSign,
   dnsbl,
@@ -51,6 +54,7 @@ export const plugins: Readonly<Record<string, Plugin<unknown>>> = {
   rfc822,
   rspamd,
   score,
+  'sender-login': senderLogin,
   sieve,
   spamassassin,
   srs,

@@ -58,6 +58,16 @@ export function decodeText(bytes: Buffer, charset = 'us-ascii'): string {
   return guessText(bytes);
 }
 
+/** The bytes of `text` in this charset; undefined where it has not all of the characters, or nobody knows it. */
+export function encodeText(text: string, charset = 'us-ascii'): Buffer | undefined {
+  const name = normaliseCharset(charset);
+  if (name === 'utf-8' || name === 'utf8') return Buffer.from(text);
+  if (/^[\x00-\x7f]*$/.test(text)) return Buffer.from(text);
+  if (name === 'us-ascii' || name === 'ascii' || !iconv.encodingExists(name)) return undefined;
+  const bytes = iconv.encode(text, name);
+  return decodeText(bytes, name) === text ? bytes : undefined;
+}
+
 const stripBom = (text: string): string => (text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
 
 /** 0x80 to 0x9f; the five bytes that the code page leaves open stay as they are. */

@@ -87,9 +87,21 @@ export function renderField(name: string, value: string, options: RenderOptions 
 
 /** The header edits of a plugin's answer (`Edit` of core/plugin/verdicts.ts has these kinds). */
 export type HeaderEdit =
-  | { readonly kind: 'add-header'; readonly name: string; readonly value: string; readonly at?: 'top' | 'bottom' }
+  | {
+      readonly kind: 'add-header';
+      readonly name: string;
+      readonly value: string;
+      readonly at?: 'top' | 'bottom';
+      readonly encoded?: boolean;
+    }
   | { readonly kind: 'remove-header'; readonly name: string; readonly index?: number }
-  | { readonly kind: 'replace-header'; readonly name: string; readonly value: string; readonly index?: number };
+  | {
+      readonly kind: 'replace-header';
+      readonly name: string;
+      readonly value: string;
+      readonly index?: number;
+      readonly encoded?: boolean;
+    };
 
 interface Slot {
   bytes: Buffer;
@@ -119,7 +131,7 @@ export function editHeaders(list: HeaderList, edits: readonly HeaderEdit[], opti
       for (const slot of chosen) slot.bytes = Buffer.alloc(0);
       continue;
     }
-    const bytes = renderField(edit.name, edit.value, options);
+    const bytes = renderField(edit.name, edit.value, edit.encoded ? { utf8: true } : options);
     if (edit.kind === 'replace-header') {
       chosen.forEach((slot, at) => {
         slot.bytes = at === 0 ? bytes : Buffer.alloc(0);

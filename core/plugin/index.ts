@@ -18,6 +18,7 @@ export {
 export { type AuthResult, claimedAuthResults, formatAuthResults, parseAuthResults } from '../mail/auth-results.ts';
 export { decodeBody, decodeBodyText, openBody, partFilename, partNames } from '../mail/body.ts';
 export { encodeTransfer } from '../mail/body-encode.ts';
+export { decodeText, encodeText } from '../mail/charset.ts';
 export { formatDate, parseDate } from '../mail/date.ts';
 export { type QuarantineReason, quarantineReasons } from '../mail/deliverable.ts';
 export { parseSigningKey, publishesKey } from '../mail/dkim-key.ts';
@@ -45,6 +46,7 @@ export * from './client-policy.ts';
 export * from './contract.ts';
 export * from './define.ts';
 export * from './dns-list.ts';
+export * from './edit-parts.ts';
 export * from './engine-hosts.ts';
 export * from './lookup-table.ts';
 export * from './results.ts';

@@ -184,7 +184,7 @@ function createRewriter(settings: Options, host: Host) {
           : undefined;
       if (!rule) continue;
       const value = changeAddresses(field.value, address => rule(address, notes));
-      if (value !== field.value) edits.push({ kind: 'replace-header', name: field.name, value, index });
+      if (value !== field.value) edits.push({ kind: 'replace-header', name: field.name, value, index, encoded: true });
     }
     return edits;
   }

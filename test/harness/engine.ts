@@ -37,6 +37,7 @@ export const engines = {
   php: { program: 'php', package: 'php-cli' },
   'net-sieve': { program: '/usr/share/php/Net/Sieve.php', package: 'php-net-sieve' },
   perl: { program: 'perl', package: 'perl' },
+  python3: { program: 'python3', package: 'python3' },
   zip: { program: 'zip', package: 'zip' },
   '7z': { program: '7z', package: 'p7zip-full' },
   genisoimage: { program: 'genisoimage', package: 'genisoimage' },

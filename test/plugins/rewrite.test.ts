@@ -168,6 +168,14 @@ t.test('four lists that know nothing of one another', async t => {
     t.match(await rewritten({ [name]: ['inline:{ me@h.test=X@x.test }'] }, every), wanted, name);
 });
 
+t.test('names of people stay as they were encoded', async t => {
+  const text = 'From: =?utf-8?q?J=C3=BCrgen=2C_A?= <me@h.test>';
+  t.equal(
+    (await rewritten({ headerSender: ['inline:{ me@h.test=X@x.test }'] }, { text })).text,
+    text.replace('me@h.test', 'X@x.test'),
+  );
+});
+
 t.test('whose mail', async t => {
   const table = ['inline:{ me@h.test=X@x.test }'];
   const outside = { from: 'me@h.test', text: 'From: me@h.test', client: { remote: '192.0.2.9' } };
