@@ -7,6 +7,29 @@ import { crc32 } from 'node:zlib';
 
 export const program = Buffer.from(`MZ\x90\0\x03\0\0\0${'\0'.repeat(200)}PE\0\0`, 'latin1');
 
+/** base64 in lines. */
+export const encoded = (bytes: Buffer): string => bytes.toString('base64').replace(/.{76}/g, '$&\n');
+
+/** A message with a text and this attachment. */
+export const mailWith = (name: string, bytes: Buffer, type = 'application/octet-stream'): string =>
+  `From: a@b.test
+Subject: x
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="=b"
+
+--=b
+Content-Type: text/plain
+
+See below.
+--=b
+Content-Type: ${type}
+Content-Disposition: attachment; filename*=utf-8''${encodeURIComponent(name)}
+Content-Transfer-Encoding: base64
+
+${encoded(bytes)}
+--=b--
+`;
+
 export type Files = Readonly<Record<string, Buffer | string>>;
 export type Tool =
   | 'zip'

@@ -6,7 +6,9 @@ import { type DrivenPlugin, plugin } from '../harness/plugin.ts';
 import { random } from '../harness/random.ts';
 import {
   compoundFile,
+  encoded,
   type Files,
+  mailWith,
   packagedObject,
   packed,
   plainZip,
@@ -21,28 +23,6 @@ const open = async (options: object = {}): Promise<DrivenPlugin> => {
   t.teardown(() => p.close());
   return p;
 };
-const encoded = (bytes: Buffer): string => bytes.toString('base64').replace(/.{76}/g, '$&\n');
-
-/** A message with a text and this attachment. */
-const mailWith = (name: string, bytes: Buffer, type = 'application/octet-stream'): string =>
-  `From: a@b.test
-Subject: x
-MIME-Version: 1.0
-Content-Type: multipart/mixed; boundary="=b"
-
---=b
-Content-Type: text/plain
-
-See below.
---=b
-Content-Type: ${type}
-Content-Disposition: attachment; filename*=utf-8''${encodeURIComponent(name)}
-Content-Transfer-Encoding: base64
-
-${encoded(bytes)}
---=b--
-`;
-
 async function answer(p: DrivenPlugin, message: string | Buffer, from = 'a@b.test') {
   await p.connect();
   await p.mail(from);
