@@ -363,6 +363,7 @@ sieve
   .command('check')
   .argument('<file>', 'script, `-` for standard input')
   .description('all errors and warnings of a script')
+  .option('--global', 'a script of the gateway, which may run programs')
   .action(run(async () => (await sieveCommands()).sieveCheck));
 sieve
   .command('test')
@@ -372,6 +373,7 @@ sieve
   .option('--to <address>', 'envelope recipient')
   .option('--trace', 'show every command and test that was evaluated')
   .description('what a script would do with a message; --json prints the actions as an array')
+  .option('--global', 'a script of the gateway, which may run programs')
   .action(run(async () => (await sieveCommands()).sieveTest));
 sieve
   .command('put')

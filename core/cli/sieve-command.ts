@@ -41,8 +41,14 @@ const shown = (file: string, diagnostics: readonly Diagnostic[]): string =>
     .map(line => `${file}:${line}`)
     .join('\n');
 
-export async function sieveCheck(context: CliContext, file: string): Promise<ExitCode> {
-  const { diagnostics } = compile(await readInput(context, file), { registry: ruleRegistry({ imap: true }) });
+export interface SieveLanguage {
+  /** A script of the gateway: it may run programs. */
+  readonly global?: boolean;
+}
+
+export async function sieveCheck(context: CliContext, file: string, options: SieveLanguage): Promise<ExitCode> {
+  const registry = ruleRegistry({ imap: true, programs: options.global === true });
+  const { diagnostics } = compile(await readInput(context, file), { registry });
   const valid = !hasErrors(diagnostics);
   print(context, { valid, diagnostics }, () =>
     [shown(file, diagnostics), valid ? `${file} is valid.` : ''].filter(text => text !== '').join('\n'),
@@ -50,7 +56,7 @@ export async function sieveCheck(context: CliContext, file: string): Promise<Exi
   return valid ? exitCodes.ok : exitCodes.negative;
 }
 
-export interface SieveTestOptions {
+export interface SieveTestOptions extends SieveLanguage {
   readonly from?: string;
   readonly to?: string;
   readonly trace?: boolean;
@@ -92,7 +98,8 @@ export async function sieveTest(
   const script = await readInput(context, file);
   const message = await readInput(context, messageFile);
   const envelope = { from: options.from ?? 'sender@example.org', to: options.to ?? 'recipient@example.org' };
-  const test = await testScript(script, message, envelope, dryHost(context.clock), { registry: ruleRegistry() });
+  const registry = ruleRegistry({ programs: options.global === true });
+  const test = await testScript(script, message, envelope, dryHost(context.clock), { registry });
   const { status, actions, diagnostics, trace } = test;
   // The JSON of a script that fails must not be taken for a result.
   if (diagnostics.length > 0 && context.json) context.stderr.write(`${shown(file, diagnostics)}\n`);

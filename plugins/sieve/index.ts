@@ -1,6 +1,8 @@
 // Users' rules at delivery (Sieve, RFC 5228). The engine and its way to mailboxes are the host's; this entry says when it
 // runs and within what limits. What earlier filters found out reaches the rules by the fields that they wrote, for the
 // `deliver` hook may run long after the session; fields from outside that claim the same are removed first.
+import { access, constants, readdir } from 'node:fs/promises';
+import path from 'node:path';
 import {
   byteSize,
   type CheckHost,
@@ -150,7 +152,7 @@ const filesOf = (list: Options['before'], host: Pick<Host, 'resolvePath'>): Rule
   );
 
 function imapOf({ imap }: Options, host: Pick<Host, 'resolvePath'>): RuleOptions['imap'] {
-  const path = <K extends string>(key: K, file: string | undefined) =>
+  const resolved = <K extends string>(key: K, file: string | undefined) =>
     file === undefined ? {} : ({ [key]: host.resolvePath(file) } as { readonly [_ in K]: string });
   return {
     ...imap,
@@ -158,10 +160,34 @@ function imapOf({ imap }: Options, host: Pick<Host, 'resolvePath'>): RuleOptions
       name,
       causes,
       ...(from === undefined ? {} : { from }),
-      ...path('before', before),
-      ...path('after', after),
+      ...resolved('before', before),
+      ...resolved('after', after),
     })),
   };
+}
+
+/** What users may `include :global`. */
+async function sharedScripts(
+  { globalFolder }: Options,
+  host: Pick<Host, 'resolvePath'>,
+): Promise<{ readonly files: readonly string[]; readonly errors: readonly string[] }> {
+  if (globalFolder === undefined) return { files: [], errors: [] };
+  const folder = host.resolvePath(globalFolder);
+  try {
+    const names = (await readdir(folder)).filter(name => name.endsWith('.sieve'));
+    return { files: names.map(name => path.join(folder, name)), errors: [] };
+  } catch (error) {
+    return { files: [], errors: [`Cannot read '${folder}': ${(error as Error).message}`] };
+  }
+}
+
+async function checkReadable(file: string): Promise<readonly string[]> {
+  try {
+    await access(file, constants.R_OK);
+    return [];
+  } catch (error) {
+    return [`Cannot read '${file}': ${(error as Error).message}`];
+  }
 }
 
 /** Fields that only our own filters, or those of a relay network, may have written. */
@@ -186,11 +212,15 @@ export const sieve = definePlugin({
     const imapFiles = imapOf(settings, host).mailboxes.flatMap(({ before, after }) =>
       [before ?? [], after ?? []].flat(),
     );
+    const shared = await sharedScripts(settings, host);
     const found = await Promise.all([
       ...files.map(({ file }) => host.checkRules(file, { programs })),
-      ...imapFiles.map(file => host.checkRules(file, { programs, imap: true })),
+      ...[...imapFiles, ...shared.files].map(file => host.checkRules(file, { programs, imap: true })),
+      ...[settings.programs?.folder ?? [], Object.values(settings.lists).filter(file => !file.includes('%'))]
+        .flat()
+        .map(file => checkReadable(host.resolvePath(file))),
     ]);
-    return found.flat();
+    return [...shared.errors, ...found.flat()];
   },
   async setup(settings, host) {
     const rules = await host.rules.open({

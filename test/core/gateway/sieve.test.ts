@@ -225,6 +225,7 @@ t.test('the scripts of the gateway before and after, per domain; a broken one is
     'after.sieve': 'require ["fileinto", "mailbox"]; fileinto :create "Rest";',
     'other.sieve': 'discard;',
     'broken.sieve': 'keep;\nkeeep;\nfileinto "x";\n',
+    wrong: { 'shared.sieve': 'require "fileinto";\nfileinto;\n' },
     global: {
       'shared.sieve': 'require ["fileinto", "mailbox"]; if header :is "x-shared" "1" { fileinto :create "Shared"; }',
     },
@@ -242,15 +243,20 @@ t.test('the scripts of the gateway before and after, per domain; a broken one is
   t.equal(at.files('bob', '.Rest').length, 1, 'also for a user without a script');
 
   const file = path.join(at.gateway.folder, 'bad.yaml');
-  writeFileSync(file, `${yamlWith('{ before: [broken.sieve] }')}\nlisteners:${listeners}\n`);
-  const { problems } = await checkConfig(loadConfig(file, at.gateway.folder), {
-    clock: systemClock,
-    log: guardedLogger(),
-  });
-  t.match(
-    problems.map(problem => problem.message),
-    [/broken\.sieve:2:1: error: .*keeep/, /broken\.sieve:3:1: error: .*fileinto/],
-  );
+  const check = async (options: string): Promise<readonly string[]> => {
+    writeFileSync(file, `${yamlWith(options)}\nlisteners:${listeners}\n`);
+    const context = { clock: systemClock, log: guardedLogger() };
+    const { problems } = await checkConfig(loadConfig(file, at.gateway.folder), context);
+    return problems.map(problem => problem.message);
+  };
+  t.match(await check('{ globalFolder: wrong }'), [/shared\.sieve:2:1: error: .*fileinto/], 'also what others include');
+  const missing =
+    '{ globalFolder: none, programs: { folder: gone }, lists: { "tag:x,2026:y": no.txt, ":a:b": "%u.txt" } }';
+  t.match(await check(missing), [/Cannot read '.*none'/, /Cannot read '.*gone'/, /Cannot read '.*no\.txt'/]);
+  t.match(await check('{ before: [broken.sieve] }'), [
+    /broken\.sieve:2:1: error: .*keeep/,
+    /broken\.sieve:3:1: error: .*fileinto/,
+  ]);
   await t.rejects(
     at.gateway.gateway.reload(() => loadConfig(file, at.gateway.folder)),
     /broken\.sieve:2:1/,
