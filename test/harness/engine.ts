@@ -29,6 +29,7 @@ export const engines = {
   spamd: { program: 'spamd', package: 'spamd' },
   rspamd: { program: 'rspamd', package: 'rspamd' },
   opendkim: { program: 'opendkim', package: 'opendkim' },
+  'ldns-signzone': { program: 'ldns-signzone', package: 'ldnsutils' },
   ldapmodify: { program: 'ldapmodify', package: 'ldap-utils' },
   slapd: { program: 'slapd', package: 'slapd' },
   redis: { program: 'redis-server', package: 'redis-server' },
