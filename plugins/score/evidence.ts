@@ -1,6 +1,7 @@
 // What earlier plugins found, as lines of a sum. A plugin that did not run or did not know adds nothing: doubt is no
 // evidence, so a dead resolver or engine never makes a message look worse.
 import type { WithMessage } from '../../core/plugin/index.ts';
+import { attachmentsFound } from '../attachments/results.ts';
 import { virusFinding } from '../clamav/results.ts';
 import { dnsblTotal } from '../dnsbl/results.ts';
 import { greylistResult } from '../greylist/results.ts';
@@ -51,6 +52,17 @@ export const presets = {
   'greylist.passed': 0,
   /** Each limit. */
   'rate-limit.exceeded': 1,
+  /** Once for each kind, however many attachments are of it. */
+  'attachments.executable': 3,
+  'attachments.script': 3,
+  'attachments.macro': 1.5,
+  'attachments.disk-image': 2,
+  'attachments.double-extension': 3,
+  'attachments.direction-override': 3,
+  'attachments.mismatch': 1,
+  'attachments.encrypted': 1,
+  'attachments.unreadable': 0.5,
+  'attachments.limit': 1,
 } as const;
 
 export type EvidenceName = keyof typeof presets;
@@ -87,6 +99,16 @@ function* clientFindings(at: WithMessage): Generator<Finding> {
   for (const limit of at.get(exceededLimits) ?? []) yield { name: 'rate-limit.exceeded', detail: limit };
 }
 
+function* attachmentFindings(at: WithMessage): Generator<Finding> {
+  const seen = new Set<string>();
+  for (const { path, kinds } of at.get(attachmentsFound) ?? [])
+    for (const name of kinds.map(kind => `attachments.${kind}`))
+      if (isName(name) && !seen.has(name)) {
+        seen.add(name);
+        yield { name, detail: path.slice(0, 100) };
+      }
+}
+
 function* findings(at: WithMessage): Generator<Finding> {
   const lists = at.get(dnsblTotal);
   for (const { list, subject, weight } of lists?.hits ?? [])
@@ -100,6 +122,7 @@ function* findings(at: WithMessage): Generator<Finding> {
   const virus = at.get(virusFinding);
   if (virus?.kind === 'infected') yield { name: 'virus.infected', detail: virus.signatures.join(' ') };
   for (const rule of at.get(brokenRules) ?? []) yield { name: 'rfc822.broken', detail: rule };
+  yield* attachmentFindings(at);
   yield* authFindings(at);
   yield* clientFindings(at);
 }

@@ -1,6 +1,7 @@
 import t from 'tap';
 import type { ChainEntry } from '../../core/pipeline/loaded-entry.ts';
 import { definePlugin, type Plugin, type SpamScore, z } from '../../core/plugin/index.ts';
+import { attachments } from '../../plugins/attachments/index.ts';
 import { dnsblTotal } from '../../plugins/dnsbl/results.ts';
 import { greylist } from '../../plugins/greylist/index.ts';
 import { helo } from '../../plugins/helo/index.ts';
@@ -181,4 +182,31 @@ t.test('what is known of clients and links counts, by the plugins themselves', a
     '+0.25 helo.mismatch (mx.b.test)',
     '-0.5 greylist.passed (came back after 300 s)',
   ]);
+});
+
+t.test('attachments count once for each kind', async t => {
+  const p = await plugin(
+    score,
+    {},
+    {
+      before: [
+        {
+          name: 'attachments',
+          plugin: attachments as Plugin<unknown>,
+          options: { rules: [] },
+          timeoutMs: 10_000,
+          onError: 'defer',
+        },
+      ],
+    },
+  );
+  t.teardown(() => p.close());
+  await p.connect();
+  await p.mail('a@b.test');
+  await p.rcpt('bob@example.org');
+  const part = (name: string): string => `--b\nContent-Type: application/x; name="${name}"\n\nx\n`;
+  const { evidence } = await p.message(
+    `Content-Type: multipart/mixed; boundary=b\n\n${part('a.pdf.exe')}${part('b.exe')}--b--\n`,
+  );
+  t.same(evidence?.['sum'], ['+3 attachments.executable (a.pdf.exe)', '+3 attachments.double-extension (a.pdf.exe)']);
 });
