@@ -1,6 +1,7 @@
 // What the addresses that a list returns mean. RFC 5782 §2.1: listed is any A record, in 127.0.0.0/8. Two things are no
-// answer and are mistaken for one by naive clients: codes of 127.255.255.0/24 and 127.0.0.1, by which lists refuse to serve
-// a resolver, and addresses elsewhere, by which providers "help" with names that do not exist.
+// answer and are mistaken for one by naive clients: codes of 127.255.255.0/24 (Spamhaus), 127.0.0.1 (URIBL, SURBL) and
+// 127.0.0.255 (DNSWL), by which lists refuse to serve a resolver, and addresses elsewhere, by which providers "help" with
+// names that do not exist.
 
 export type Classified =
   | { readonly kind: 'codes'; readonly codes: readonly string[] }
@@ -30,8 +31,10 @@ export function parseCodeRule(text: string): CodeRule {
   throw new Error(`Expected a return code such as '127.0.0.2', '127.0.0.4-127.0.0.7' or '&4', found '${text}'`);
 }
 
+const refusals = new Set(['127.0.0.1', '127.0.0.255']);
+
 export function classify(records: readonly string[]): Classified {
-  const refusal = records.find(code => code.startsWith('127.255.255.') || code === '127.0.0.1');
+  const refusal = records.find(code => code.startsWith('127.255.255.') || refusals.has(code));
   if (refusal) return { kind: 'refused', why: `refuses our resolver (${refusal})` };
   const codes = records.filter(code => code.startsWith('127.'));
   if (codes.length === 0) return { kind: 'refused', why: `answers outside of 127.0.0.0/8 (${records[0] ?? ''})` };

@@ -119,7 +119,7 @@ t.test('return codes, weights, threshold and the milder actions', async t => {
     t.equal(outcome.kind, action === 'mark' ? 'deliver' : 'quarantine');
     if ('message' in outcome) t.equal(outcome.message.headers.get('X-DNSBL')?.value, 'bl.test (127.0.0.2)');
   }
-  t.same(classify(['127.255.255.254']).kind, 'refused');
+  for (const code of ['127.255.255.254', '127.0.0.1', '127.0.0.255']) t.equal(classify([code]).kind, 'refused', code);
   t.ok(parseCodeRule('&4')('127.0.0.6'));
   t.notOk(parseCodeRule('&4')('127.0.0.2'));
   t.ok(parseCodeRule('127.0.0.0/24')('127.0.0.9'));
