@@ -49,8 +49,10 @@ import { randomId } from './lib/random-id.ts';
 import { type Address, parseMailbox } from './mail/address.ts';
 import { readMessage } from './mail/message.ts';
 import type { TraceRecord, TraceSink } from './mail/trace.ts';
+import { realDisk } from './mailstore/disk.ts';
 import { createMaildirStore } from './mailstore/maildir-store.ts';
 import { openMetadata } from './mailstore/metadata.ts';
+import { openStaging } from './mailstore/staging.ts';
 import { createDns, systemServers } from './net/dns.ts';
 import { type CertificateInfo, ensureSelfSigned, openTls, type Tls } from './net/tls.ts';
 import type { Chain } from './pipeline/chain.ts';
@@ -225,6 +227,10 @@ async function openCertificates(config: LoadedConfig, folder: string, clock: Clo
   });
 }
 
+/** Folder in which the Maildirs of all accounts lie. */
+const maildirRoot = (template: string, folder: string): string =>
+  path.resolve(folder, template.slice(0, template.search(/[^/]*%|$/)));
+
 async function assemble(deps: GatewayDeps, folder: string, startedAt: number, stack: CloseStack): Promise<Gateway> {
   const { log, clock } = deps;
   const { options } = deps.config;
@@ -240,9 +246,15 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   const metadata = await openMetadata(state, clock);
   const memory = await openMemory(state, clock);
   const sieveMemory = await openSieveMemory(state, memory);
+  const staging = await openStaging({
+    root: maildirRoot(options.stores.mail, folder),
+    disk: realDisk,
+    warn: (text, details) => log.warn(details, text),
+  });
   const mail = stack.add(
     'mail store',
     createMaildirStore({
+      ...(staging && { staging }),
       maildirOf: user => userPath(options.stores.mail, folder, user),
       host: hostname,
       clock,

@@ -1,5 +1,6 @@
 // Delivery: one final form into the Maildirs of its recipients. Order: bytes into a new file in `tmp/`, synced; then the
-// name in `new/`; then the directory synced; then success. Every further recipient gets a hard link, or a copy where the
+// name in `new/`; then the directory synced; then success. For a single recipient the first name may be one of `staging.ts`,
+// which makes the second sync unnecessary. Every further recipient gets a hard link, or a copy where the
 // file system is another one. What fails for one recipient leaves nothing of his and does not touch the others. UIDs are
 // given later, by whoever looks first. This is the cost of a message: no look-up, no lock and no index here.
 import path from 'node:path';
@@ -53,8 +54,31 @@ async function settle(parts: StoreParts, place: DeliveryPlace, final: string, si
   }
 }
 
+/** By way of staging: durable from the first name on. Undefined where that does not work for this place. */
+async function deliverStaged(parts: StoreParts, place: DeliveryPlace, form: Rope): Promise<DeliveryResult | undefined> {
+  const { disk, staging } = parts;
+  const { flags, keywords = [] } = place.target;
+  const base = `${parts.newName()},S=${form.size},W=${form.size}`;
+  // A flagged message is named anew on its way, which a restored one could not be.
+  const staged = flags || keywords.length > 0 ? undefined : staging?.fileFor(place.folder, base);
+  if (staged === undefined) return undefined;
+  try {
+    await writeForm(disk, staged, form, form.size);
+    disk.rename(staged, path.join(place.folder, 'new', base));
+  } catch (error) {
+    removeQuietly(disk, staged);
+    if (!hasCode(error, 'EXDEV')) return asResult(error);
+    staging?.giveUp();
+    return undefined;
+  }
+  noteUsage(disk, place.root, form.size, 1);
+  return { kind: 'stored' };
+}
+
 async function deliverOne(parts: StoreParts, place: DeliveryPlace, form: Rope): Promise<DeliveryResult> {
   const { disk } = parts;
+  const staged = await deliverStaged(parts, place, form);
+  if (staged) return staged;
   const base = `${parts.newName()},S=${form.size},W=${form.size}`;
   const temporary = path.join(place.folder, 'tmp', base);
   try {

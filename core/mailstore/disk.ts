@@ -10,7 +10,10 @@ export interface FileStat {
   /** Also changed by link and rename. */
   readonly ctimeMs: number;
   readonly ino: number;
+  readonly dev: number;
   readonly isDirectory: boolean;
+  /** A directory whose group new files in it get (setgid). */
+  readonly givesGroup: boolean;
 }
 
 export interface Disk {
@@ -113,7 +116,9 @@ export const realDisk: Disk = {
         mtimeMs: stat.mtimeMs,
         ctimeMs: stat.ctimeMs,
         ino: stat.ino,
+        dev: stat.dev,
         isDirectory: stat.isDirectory(),
+        givesGroup: (stat.mode & 0o2000) !== 0,
       }
     );
   },

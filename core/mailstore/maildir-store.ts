@@ -12,6 +12,7 @@ import { canonicalName, directoryOf, parentsOf } from './folder-name.ts';
 import { createIndexPool } from './index-pool.ts';
 import type { DeliveryResult, DeliveryTarget, MailStore, UserMail } from './mailbox.ts';
 import { MailboxError } from './mailbox.ts';
+import type { Staging } from './staging.ts';
 import type { StoreParts } from './store-parts.ts';
 import { tokenPrefix } from './sweep.ts';
 import { UserIndex } from './user-index.ts';
@@ -23,6 +24,8 @@ export interface MaildirStoreOptions {
   /** For file names and locks; default the machine's. */
   readonly host?: string;
   readonly clock?: Clock;
+  /** Closed with the store. */
+  readonly staging?: Staging;
   /** For tests: a disk that fails. */
   readonly disk?: Disk;
   /** Databases open at a time. */
@@ -47,6 +50,7 @@ export function createMaildirStore(options: MaildirStoreOptions): MailStore {
     clock,
     owner: { pid: process.pid, host },
     newName: createNamer(host, process.pid, randomInt(2 ** 30), () => clock.now()),
+    ...(options.staging && { staging: options.staging }),
   };
   const pool = createIndexPool(limit);
   /** In the order of their last use: users nobody holds are kept a while, as they often come again. */
@@ -128,6 +132,7 @@ export function createMaildirStore(options: MaildirStoreOptions): MailStore {
     async close() {
       for (const shared of users.values()) shared.user.close();
       users.clear();
+      await options.staging?.close();
     },
   };
 }

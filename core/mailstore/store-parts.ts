@@ -2,6 +2,7 @@
 import type { DurableFiles } from '../lib/atomic-file.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Disk } from './disk.ts';
+import type { Staging } from './staging.ts';
 
 /** Who we are in lock files. */
 export interface LockOwner {
@@ -19,6 +20,8 @@ export interface StoreParts {
   readonly owner: LockOwner;
   /** Base names for new messages, without sizes. */
   readonly newName: () => string;
+  /** Where deliveries need one sync instead of two. */
+  readonly staging?: Staging;
 }
 
 /** Replaces a small file; the temporary name is none that a Maildir reader takes for a folder. */
