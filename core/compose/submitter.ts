@@ -66,7 +66,7 @@ export function createSubmitter(parts: SubmitterParts): Submitter {
       receivedAt,
       envelope,
       deliverable: { kind: 'deliver', message, sender, recipients, originals: new Map() },
-      signal: new AbortController().signal,
+      signal: { aborted: false },
     });
     const { reply } = settlement;
     const subject = message.headers.get('subject')?.value;

@@ -122,9 +122,11 @@ async function settle(session: SmtpSession, transaction: Transaction, outcome: M
     receivedAt: transaction.receivedAt,
     envelope: transaction.envelope,
     deliverable: outcome,
-    // Made only if somebody asks for it.
-    get signal() {
-      return session.signal;
+    // An AbortController for each message would cost more than all of its hooks.
+    signal: {
+      get aborted() {
+        return session.isOver;
+      },
     },
     perRecipientReplies: repliesPerRecipient(session, transaction),
     client: clientFacts(session),

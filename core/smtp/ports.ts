@@ -14,8 +14,8 @@ export interface SettleRequest {
   readonly receivedAt: number;
   readonly envelope: Envelope;
   readonly deliverable: Deliverable;
-  /** Aborts when the client is gone; what was begun is still finished or rolled back. */
-  readonly signal: AbortSignal;
+  /** Whether the client is gone; what was begun is still finished or rolled back. */
+  readonly signal: { readonly aborted: boolean };
   /** The client hears `perRecipient` (LMTP, PRDR), so a failed recipient needs no bounce. */
   readonly perRecipientReplies?: boolean;
   /** The chain marked the sender as forged: no report is ever sent to it. */
