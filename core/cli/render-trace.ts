@@ -46,7 +46,7 @@ export function renderTrace(trace: TraceRecord, color: boolean): string {
   ];
   const pluginWidth = Math.max(6, ...trace.steps.map(step => step.plugin.length));
   for (const step of trace.steps) {
-    const why = `${step.why ?? ''}${evidenceText(step)}`.trim();
+    const why = `${step.observed ? '(observes only) ' : ''}${step.why ?? ''}${evidenceText(step)}`.trim();
     lines.push(
       `  ${step.hook.padEnd(8)}${step.plugin.padEnd(pluginWidth)}  ${paint(verdictStyles[step.verdict], step.verdict.padEnd(10))} ${`${step.ms.toFixed(2)} ms`.padStart(10)}${why === '' ? '' : `  ${printable(why)}`}`,
     );

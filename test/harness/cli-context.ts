@@ -4,8 +4,12 @@ import { type CliContext, exitCodes } from '../../core/cli/context.ts';
 import { systemClock } from '../../core/lib/clock.ts';
 import { guardedLogger } from './log-guard.ts';
 
-/** Runs a command of `core/cli` with `--json`; resolves to what it printed. */
-export async function runJson<T>(configFile: string, command: (context: CliContext) => Promise<number>): Promise<T> {
+/** Runs a command of `core/cli` with `--json`; resolves to what it printed where the exit code is `expected`. */
+export async function runJson<T>(
+  configFile: string,
+  command: (context: CliContext) => Promise<number>,
+  expected: number = exitCodes.ok,
+): Promise<T> {
   let printed = '';
   const stdout = new Writable({
     write(chunk: Buffer, _encoding, done) {
@@ -28,6 +32,6 @@ export async function runJson<T>(configFile: string, command: (context: CliConte
     color: false,
     onSignal: () => undefined,
   });
-  if (code !== exitCodes.ok) throw new Error(`Exit code ${code}: ${printed}`);
+  if (code !== expected) throw new Error(`Exit code ${code}: ${printed}`);
   return JSON.parse(printed) as T;
 }
