@@ -5,6 +5,7 @@ import t from 'tap';
 import { findEngine, requireEngines } from '../../harness/engine.ts';
 import { startTestGateway } from '../../harness/gateway.ts';
 import { deliveredFiles, until } from '../../harness/gateway-files.ts';
+import { runPostern } from '../../harness/gateway-process.ts';
 import { mailWith, program } from '../../plugins/attachment-files.ts';
 import { startPeer } from '../relay/peers.ts';
 
@@ -62,6 +63,9 @@ routes: [{ domain: far.test, hosts: ['127.0.0.1:${peer.port}'] }]
   const stripped = deliveredFiles(folder).find(text => text.includes('letter.docm')) ?? '';
   t.match(stripped, /^X-Attachment-Status: strip macro/m);
   t.match(stripped.replace(/=\r\n/g, ''), /attachment "letter\.docm" was removed by the mail gateway mx\.example\.org/);
+
+  const listed = await runPostern(['--config', `${folder}/postern.yaml`, '--json', 'quarantine', 'list']);
+  t.match(JSON.parse(listed.stdout), [{ reason: 'attachment', why: /letter\.docm: macro/ }], 'the original is kept');
 
   const login = [
     '--tls',
