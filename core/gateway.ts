@@ -11,6 +11,7 @@ import { CloseStack } from './compose/close-stack.ts';
 import { withDeliverHook } from './compose/deliver-hook-transport.ts';
 import { type DemoUser, ensureDemoUsers, type ListenerAddress } from './compose/first-run.ts';
 import { createForwarding } from './compose/forwarding.ts';
+import { type IntakeStatus, openIntake } from './compose/intake.ts';
 import { createListeners, sieveUrlOf } from './compose/listeners.ts';
 import { createLocalTransport } from './compose/local-transport.ts';
 import { createMailboxLookup } from './compose/mailbox-lookup.ts';
@@ -96,6 +97,7 @@ export interface GatewayStatus {
   /** Recipients in the queue. */
   readonly queue: Awaited<ReturnType<QueueAdmin['counts']>>;
   readonly quarantine: Awaited<ReturnType<QuarantineAdmin['counts']>>;
+  readonly intake: IntakeStatus;
   readonly chain: ReturnType<Chain['describe']>;
   readonly plugins: Awaited<ReturnType<Chain['status']>>;
   /** Where recipients of `relay` domains are known from. */
@@ -465,6 +467,23 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   );
   await listeners.apply(options);
 
+  const intake = stack.add(
+    'intake',
+    await openIntake({
+      config: () => current.config,
+      hostname,
+      spoolDir,
+      state,
+      chain: () => current.chain,
+      settle: settler.settle,
+      queue: { store: queueStore, routes, policy, clock, wake: destinations => scheduler.wake(destinations) },
+      trace: traceSink,
+      env: deps.env,
+      log,
+      clock,
+    }),
+  );
+
   let onStop: (() => void) | undefined;
   const status = async (): Promise<GatewayStatus> => ({
     version: deps.version,
@@ -477,6 +496,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     listeners: listeners.list(),
     queue: await queue.counts(),
     quarantine: await quarantine.counts(),
+    intake: intake.status(),
     chain: current.chain.describe(),
     plugins: (await current.chain.status()).filter(plugin => Object.keys(plugin.values).length > 0),
     recipients: await recipients.status(),
@@ -500,6 +520,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     current = next;
     next.adopt();
     await next.recipients.activate();
+    await intake.apply(next.config);
     log.info({ event: 'reloaded', file: next.config.file, pluginsKept: next.chain.kept }, 'configuration reloaded');
     previous.chain.close().catch((error: unknown) => log.error({ err: error }, 'Old chain did not close'));
   };
@@ -511,6 +532,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       return answerRecipients(recipients, () => current.recipients, request.argument);
     if (request.command === 'wake') return scheduler.wake();
     if (request.command === 'learn') return learnKept(quarantine, current.chain, request.argument);
+    if (request.command === 'fetch') return intake.fetch(request.argument);
     throw new Error(`Unknown command '${String(request.command)}'`);
   });
   stack.add('control socket', control);

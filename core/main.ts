@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { type CliContext, exitCodes, UsageError } from './cli/context.ts';
 import { packageVersion } from './cli/package-version.ts';
+import { type SendmailCall, sendmailCall } from './cli/sendmail-call.ts';
 import { ConfigError } from './config/load.ts';
 import { byteSize } from './config/schema.ts';
 import { NotRunningError } from './control/client.ts';
@@ -64,7 +65,7 @@ const program = new Command('postern')
   .showHelpAfterError('(postern --help lists the commands)')
   .addHelpText(
     'after',
-    '\nExit codes: 0 done, 1 the answer is no, 64 usage, 69 the gateway is not running, 70 internal error, 78 configuration not valid.',
+    '\nExit codes: 0 done, 1 the answer is no, 64 usage, 69 the gateway is not running, 70 internal error, 78 configuration not valid; sendmail also 65 not mail, 67 not an address, 75 try again, 77 not allowed.',
   )
   .exitOverride();
 
@@ -97,6 +98,11 @@ program
   .command('reload')
   .description('load the configuration anew; live sessions finish on the old one')
   .action(run(async () => (await gatewayCommands()).reload));
+program
+  .command('fetch')
+  .argument('[account]', 'name of the account; default: all')
+  .description('fetch the mail of accounts at other providers now')
+  .action(run(async () => (await gatewayCommands()).fetchNow));
 program
   .command('trace')
   .argument('[id]', 'queue id, as in the 250 reply')
@@ -345,6 +351,12 @@ plugin
   .command('list')
   .description('built-in plugins and those of the chain')
   .action(run(async () => (await pluginCommands()).pluginList));
+program
+  .command('sendmail')
+  .argument('[options and recipients...]')
+  .description('sendmail(1): takes a message from standard input');
+program.command('mailq').description('what waits, as mailq(1) of Postfix prints it');
+program.command('newaliases').description('newaliases(1): the gateway reads its alias files anew');
 
 const dkim = program.command('dkim').description('keys that sign mail');
 dkim
@@ -428,8 +440,16 @@ function report(error: unknown): number {
   return said(error instanceof Error ? (error.stack ?? error.message) : String(error), exitCodes.internal);
 }
 
+/** Its options are those of sendmail(1), which are none of ours. */
+async function runSendmail({ args, mode, configFile }: SendmailCall): Promise<number> {
+  const { sendmail } = await import('./cli/sendmail-command.ts');
+  return sendmail(contextOf(configFile === undefined ? {} : { config: configFile }), args, mode);
+}
+
 try {
-  await program.parseAsync();
+  const call = sendmailCall(process.argv);
+  if (call) process.exitCode = await runSendmail(call);
+  else await program.parseAsync();
 } catch (error) {
   process.exitCode = report(error);
 }

@@ -9,9 +9,17 @@ export const exitCodes = {
   /** The answer is no: not found, check failed. */
   negative: 1,
   usage: 64,
+  /** EX_DATAERR: the message is no mail. */
+  data: 65,
+  /** EX_NOUSER: no such address. */
+  noUser: 67,
   /** The gateway is not running or cannot be reached. */
   unavailable: 69,
   internal: 70,
+  /** EX_TEMPFAIL: try again later. */
+  temporary: 75,
+  /** EX_NOPERM */
+  permission: 77,
   /** The configuration is not valid. */
   config: 78,
 } as const;

@@ -1,5 +1,6 @@
 // The `chain` list of the configuration as entries that can be loaded: each plugin found, and isolated where it shall be.
 import type { Logger } from 'pino';
+import { fetchProblems } from './fetch-accounts.ts';
 import { readChain } from '../config/chain-entry.ts';
 import type { ConfigProblem, LoadedConfig } from '../config/load.ts';
 import { nearest } from '../config/nearest.ts';
@@ -27,7 +28,10 @@ export async function chainEntries(
   log: Logger,
 ): Promise<ChainEntries> {
   const read = readChain(config.options.chain);
-  const problems = read.problems.map(problem => config.locate(problem.path, problem.message));
+  const problems = [
+    ...read.problems.map(problem => config.locate(problem.path, problem.message)),
+    ...fetchProblems(config),
+  ];
   const entries: ChainEntry[] = [];
   for (const { plugin: spec, isolate, ...entry } of read.entries) {
     try {

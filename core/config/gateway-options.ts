@@ -254,6 +254,64 @@ const nextHop = z.strictObject({
     ),
 });
 
+const fetchAccount = z.strictObject({
+  name: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]*$/)
+    .describe(
+      'Name in log, trace and memory. What was fetched is remembered under it: after a change everything is new.',
+    ),
+  protocol: z.enum(['pop3', 'imap']).describe('Protocol of the provider.'),
+  host: z.string().min(1).describe('Server of the provider.'),
+  port: portNumber().min(1).optional().describe('Port; default: 995 or 110 for POP3, 993 or 143 for IMAP, by `tls`.'),
+  tls: z
+    .enum(['implicit', 'starttls', 'none'])
+    .default('implicit')
+    .describe('`implicit` begins with TLS, `starttls` demands the upgrade; `none` only on loopback.'),
+  ca: filePath().optional().describe('PEM file with the authorities that vouch for the server, instead of the usual.'),
+  fingerprint: z
+    .string()
+    .optional()
+    .describe('SHA-256 fingerprint of the certificate that alone is trusted, such as a self-signed one.'),
+  username: z.string().min(1).describe('Login name at the provider.'),
+  password: secret().describe('Password, or access token for `login: xoauth2`; read anew for each poll.'),
+  login: z
+    .enum(['password', 'xoauth2'])
+    .default('password')
+    .describe('How to log in. Tokens for `xoauth2` are renewed by a program of yours that writes the file.'),
+  mailbox: z.string().default('INBOX').describe('Mailbox to fetch from, for IMAP.'),
+  recipient: z.string().describe('Who gets the mail; with `recipientFields` who gets what names nobody of ours.'),
+  recipientFields: z
+    .array(z.string().regex(/^[\x21-\x39\x3b-\x7e]+$/))
+    .default([])
+    .describe(
+      'Fields into which the provider writes the recipient of a mailbox that many share, such as `[Delivered-To, X-Original-To]`; the first that is there counts.',
+    ),
+  recipientPrefix: z
+    .string()
+    .default('')
+    .describe('What the provider puts before the local part in these fields, such as `mbox123-`.'),
+  skipHops: z
+    .number()
+    .int()
+    .min(0)
+    .max(10)
+    .default(0)
+    .describe(
+      'Public hops inside the provider. The client that the filters see is the one below them in the Received fields.',
+    ),
+  delete: z.boolean().default(true).describe('Remove at the provider what was taken.'),
+  keepFor: duration().prefault('0s').describe('How long taken messages stay at the provider before they are removed.'),
+  refused: z
+    .enum(['leave', 'delete'])
+    .default('leave')
+    .describe('What the filters refuse stays at the provider, or goes like what was taken. Nobody is told.'),
+  interval: duration().prefault('5m').describe('Time between two polls.'),
+  maxInterval: duration().prefault('1h').describe('Longest time between polls while they fail.'),
+  maxMessages: z.number().int().positive().default(500).describe('Most new messages in one poll.'),
+  timeout: duration().prefault('60s').describe('Longest wait for an answer of the server.'),
+});
+
 const log = z.strictObject({
   level: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'])
@@ -386,6 +444,29 @@ export const gatewayOptions = z.strictObject({
     })
     .prefault({})
     .describe('Messages that are kept to try another configuration on them.'),
+  fetch: z
+    .array(fetchAccount)
+    .default([])
+    .describe('Accounts at other providers whose mail is fetched and goes through the chain.'),
+  sendmail: z
+    .strictObject({
+      maildrop: filePath()
+        .default('maildrop')
+        .describe(
+          'Folder where `postern sendmail` leaves mail until the gateway takes it, relative to `dataDir`. For users other than the one of the gateway it must lie outside, for example /var/spool/postern/maildrop.',
+        ),
+      origin: domainName()
+        .optional()
+        .describe('Completes addresses without a domain. Default: the first of `domains`, else `hostname`.'),
+      senders: z
+        .enum(['any', 'own'])
+        .default('any')
+        .describe(
+          'Envelope senders that local users may give with -f: any, or only USER@origin. Root and the user of the gateway may always give any.',
+        ),
+    })
+    .prefault({})
+    .describe('Mail of local users and programs, by `postern sendmail`.'),
   stores: z
     .strictObject({
       mail: z
@@ -419,3 +500,4 @@ export type ListenerOptions = GatewayOptions['listeners'][number];
 export type DomainOptions = GatewayOptions['domains'][number];
 export type DirectoryOptions = GatewayOptions['directories'][number];
 export type RouteOptions = GatewayOptions['routes'][number];
+export type FetchOptions = GatewayOptions['fetch'][number];

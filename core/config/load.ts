@@ -228,6 +228,15 @@ function crossChecks(options: GatewayOptions): { path: (string | number)[]; mess
         message: `A submission listener needs TLS (RFC 8314 §3.3), or 'allowPlaintextAuth: true' on loopback`,
       });
   });
+  options.fetch.forEach((account, index) => {
+    if (options.fetch.findIndex(each => each.name === account.name) !== index)
+      found.push({ path: ['fetch', index, 'name'], message: `Account '${account.name}' is listed twice` });
+    if (account.tls === 'none' && !['localhost', '127.0.0.1', '::1'].includes(account.host))
+      found.push({
+        path: ['fetch', index, 'tls'],
+        message: `'tls: none' sends the password in clear: only on loopback`,
+      });
+  });
   const domains = new Set<string>();
   options.domains.forEach((domain, index) => {
     if (domains.has(domain.name))

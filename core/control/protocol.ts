@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 
 /** `wake`: there is new work in the queue. `learn`: a quarantined message was judged; the argument is JSON. */
-export type ControlCommand = 'status' | 'reload' | 'stop' | 'recipients' | 'wake' | 'learn';
+export type ControlCommand = 'status' | 'reload' | 'stop' | 'fetch' | 'recipients' | 'wake' | 'learn';
 
 export interface ControlRequest {
   readonly command: ControlCommand;

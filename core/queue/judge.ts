@@ -5,6 +5,7 @@ import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { TraceEnd, TraceRecipient, TraceRecord } from '../mail/trace.ts';
 import { StateError } from '../state/state.ts';
+import type { QueuedMessage, QueuePolicy } from './entry.ts';
 import type { ClientFacts, DeliveryOutcome, Route } from './transport.ts';
 
 /** The shape of `smtp/ports.ts`; structural typing connects the two. */
@@ -40,6 +41,21 @@ export interface Leg {
   readonly route?: Route;
   /** Absent while only the queue knows. */
   outcome?: DeliveryOutcome;
+}
+
+/** The message as the queue keeps it. */
+export function messageOf(request: SettleRequest, policy: QueuePolicy): QueuedMessage {
+  const { sender: _sender, recipients: _recipients, ...envelope } = request.envelope;
+  return {
+    id: request.id,
+    receivedAt: request.receivedAt,
+    expiresAt: request.receivedAt + policy.lifetimeMs,
+    sender: request.deliverable.sender,
+    envelope,
+    form: request.deliverable.message.rope,
+    reports: !request.forged && !request.deliverable.forged && request.deliverable.kind !== 'quarantine',
+    ...(request.client === undefined ? {} : { client: request.client }),
+  };
 }
 
 export const accepted = (id: string): Reply<2> => ({ code: 250, enhanced: '2.0.0', text: `Accepted as ${id}` });

@@ -27,6 +27,7 @@ import {
   judge,
   type Leg,
   localProblem,
+  messageOf,
   refusal,
   type Settlement,
   type SettleRequest,
@@ -99,20 +100,6 @@ export function createSettler(parts: SettleParts): Settler {
         return { ...base, destination, outcome: { kind: 'deferred', reply: localProblem, why: answer.why } };
       }),
     );
-  }
-
-  function messageOf(request: SettleRequest): QueuedMessage {
-    const { sender: _sender, recipients: _recipients, ...envelope } = request.envelope;
-    return {
-      id: request.id,
-      receivedAt: request.receivedAt,
-      expiresAt: request.receivedAt + policy.lifetimeMs,
-      sender: request.deliverable.sender,
-      envelope,
-      form: request.deliverable.message.rope,
-      reports: !request.forged && !request.deliverable.forged && request.deliverable.kind !== 'quarantine',
-      ...(request.client === undefined ? {} : { client: request.client }),
-    };
   }
 
   /** Legs by destination, those that may be tried now. */
@@ -397,7 +384,7 @@ export function createSettler(parts: SettleParts): Settler {
 
   async function settleNow(request: SettleRequest): Promise<Settlement> {
     if (request.deliverable.kind === 'quarantine') return quarantined(request);
-    const message = messageOf(request);
+    const message = messageOf(request, policy);
     const legs = await routeLegs(request);
     const groups = directGroups(legs);
     const [only] = groups;

@@ -15,6 +15,7 @@ const parts = [
   'accounts',
   'sieve',
   'net',
+  'intake',
   'recipients',
 ];
 const servers = ['smtp', 'imap', 'pop3', 'managesieve', 'console'];

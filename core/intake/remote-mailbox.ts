@@ -1,0 +1,38 @@
+// A mailbox at another provider, as the poller sees it; `pop3-mailbox.ts` and `imap-mailbox.ts` are the protocols.
+import type { WireOptions } from './wire-client.ts';
+
+export interface RemoteMessage {
+  /** Names the message for ever: UIDL, or UIDVALIDITY and UID. */
+  readonly uid: string;
+  readonly size: number;
+}
+
+export interface RemoteMailbox {
+  list(): Promise<readonly RemoteMessage[]>;
+  /** The message with CRLF line ends. To be read to its end before anything else is asked. */
+  read(message: RemoteMessage): AsyncIterable<Buffer>;
+  /** May take effect at `quit` only. */
+  remove(message: RemoteMessage): Promise<void>;
+  /** Makes the removals true. */
+  quit(): Promise<void>;
+  /** Hangs up; with POP3, what was removed since then comes back. */
+  close(): void;
+}
+
+export interface RemoteAccount extends WireOptions {
+  readonly startTls: boolean;
+  readonly username: string;
+  readonly password: string;
+  /** `password` is an OAuth access token (RFC 7628's predecessor XOAUTH2, as Google and Microsoft take it). */
+  readonly token: boolean;
+  /** For IMAP. */
+  readonly mailbox: string;
+}
+
+/** The login was refused: no use in trying again soon. */
+export class LoginRefusedError extends Error {
+  override readonly name = 'LoginRefusedError';
+}
+
+export const xoauth2 = ({ username, password }: RemoteAccount): string =>
+  Buffer.from(`user=${username}\x01auth=Bearer ${password}\x01\x01`).toString('base64');
