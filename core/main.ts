@@ -90,6 +90,41 @@ program
   .description('start the gateway')
   .option('--worker', 'run in this process, without the supervisor that restarts it after a crash')
   .action(run(async () => (await import('./cli/start-command.ts')).start));
+const several = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
+program
+  .command('setup')
+  .description('from nothing to a configuration that starts; asks on a terminal what no flag says')
+  .option('--kind <kind>', 'what is behind: exchange, microsoft365, smtp or local')
+  .option('--hostname <name>', 'name of the gateway, as the world knows it')
+  .option('--domain <domain>', 'domain that mail comes for; may be repeated', several)
+  .option('--backend <host>', 'the server behind, host or host:port')
+  .option('--pin', 'trust the certificate that it shows and no other')
+  .option('--no-pin', 'do not pin its certificate')
+  .option('--outbound <port>', 'port for its outgoing mail')
+  .option('--no-outbound', 'it does not send through here')
+  .option('--network <network>', 'where its outgoing mail comes from; may be repeated', several)
+  .option('--listen <address:port>', 'for mail of the world; default 0.0.0.0:25')
+  .option(
+    '--address <address>',
+    'by which the world reaches the gateway, for the DNS records; may be repeated',
+    several,
+  )
+  .option('--data <folder>', 'folder for mail, queue and state')
+  .option('--dkim', 'make DKIM keys')
+  .option('--no-dkim', 'make no DKIM keys')
+  .option('--dns <server>', 'name server to ask; may be repeated', several)
+  .option('-y, --yes', 'ask nothing')
+  .option('--force', 'replace an existing configuration; the old one is kept as .old')
+  .action(run(async () => (await import('./cli/setup-command.ts')).setup));
+program
+  .command('doctor')
+  .description('whether everything is in order, here and in the world around, and what to do where it is not')
+  .option('--live', 'send test messages through the running gateway')
+  .option('--to <address>', 'for --live: a mailbox behind the gateway')
+  .option('--outside <address>', 'for --live: an address in the world that gets an outgoing message')
+  .option('--ntp <host>', 'time server to compare the clock with', 'pool.ntp.org')
+  .option('--only <area>', 'look at one area; may be repeated', several)
+  .action(run(async () => (await import('./cli/doctor-command.ts')).doctor));
 program
   .command('status')
   .description('listeners, sessions, queue and plugins of the running gateway')

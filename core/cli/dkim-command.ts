@@ -14,7 +14,7 @@ export interface DkimKeygenOptions {
 
 const selectorSyntax = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/i;
 
-function makeKey({ type = 'rsa', bits = '2048' }: DkimKeygenOptions): KeyObject {
+export function makeKey({ type = 'rsa', bits = '2048' }: DkimKeygenOptions): KeyObject {
   if (type === 'ed25519') return generateKeyPairSync('ed25519').privateKey;
   if (type !== 'rsa') throw new UsageError(`Type '${type}' is unknown: 'rsa' or 'ed25519'`);
   const size = Number(bits);
@@ -33,7 +33,7 @@ export function zoneLine(name: string, record: string): string {
 }
 
 /** Never overwrites: a key that is in use must not be lost. */
-async function writeKey(file: string, key: KeyObject): Promise<void> {
+export async function writeKey(file: string, key: KeyObject): Promise<void> {
   const refuse = (cause: NodeJS.ErrnoException): never => {
     if (cause.code === 'EEXIST' && cause.syscall === 'open')
       throw new UsageError(`'${file}' exists already: take another selector`, exitCodes.negative);

@@ -1,6 +1,7 @@
 // The accounts of `fetch` in the configuration as pollers.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import type { Logger } from 'pino';
 import type { FetchOptions } from '../config/gateway-options.ts';
 import { ConfigError, type ConfigProblem, type LoadedConfig } from '../config/load.ts';
 import { openImap } from '../intake/imap-mailbox.ts';
@@ -9,8 +10,8 @@ import { createPoller, type Poller } from '../intake/poller.ts';
 import { openPop3 } from '../intake/pop3-mailbox.ts';
 import type { Inject } from '../intake/ports.ts';
 import type { RemoteMailbox } from '../intake/remote-mailbox.ts';
+import type { Clock } from '../lib/clock.ts';
 import { parseMailbox } from '../mail/address.ts';
-import type { IntakeParts } from './intake.ts';
 import { readSecret } from './secret.ts';
 
 const ports = {
@@ -22,7 +23,7 @@ const ports = {
 function open(
   account: FetchOptions,
   config: LoadedConfig,
-  parts: IntakeParts,
+  parts: FetchParts,
   signal: AbortSignal,
 ): Promise<RemoteMailbox> {
   const password = readSecret(account.password, config.folder, parts.env);
@@ -52,7 +53,7 @@ function open(
 function createOne(
   account: FetchOptions,
   config: LoadedConfig,
-  parts: IntakeParts,
+  parts: FetchParts,
   { inject, memory }: { readonly inject: Inject; readonly memory: IntakeMemory },
 ): Poller {
   const recipient = parseMailbox(account.recipient, { smtputf8: true });
@@ -100,6 +101,15 @@ export const fetchProblems = (config: LoadedConfig): readonly ConfigProblem[] =>
       : [],
   );
 
+/** Of the gateway, for pollers. */
+export interface FetchParts {
+  readonly hostname: string;
+  readonly spoolDir: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly log: Logger;
+  readonly clock: Clock;
+}
+
 export interface FetchAccounts {
   /** The pollers become those of the configuration; what is unchanged goes on. */
   apply(config: LoadedConfig): Promise<void>;
@@ -108,7 +118,7 @@ export interface FetchAccounts {
 }
 
 export function createFetchAccounts(
-  parts: IntakeParts,
+  parts: FetchParts,
   to: { readonly inject: Inject; readonly memory: IntakeMemory },
 ): FetchAccounts {
   let running: ReadonlyMap<string, Poller> = new Map();
@@ -122,8 +132,7 @@ export function createFetchAccounts(
       const gone = [...running].filter(([key]) => !wanted.some(each => each.key === key));
       // Before its successor begins: two must not fetch from one account.
       await Promise.all(gone.map(([, poller]) => poller.close()));
-      for (const { account, key } of wanted)
-        next.set(key, running.get(key) ?? createOne(account, config, parts, to));
+      for (const { account, key } of wanted) next.set(key, running.get(key) ?? createOne(account, config, parts, to));
       running = next;
     },
     list: () => [...running.values()],

@@ -1,13 +1,8 @@
 // RFC 3501 from the client's side, as far as fetching needs it: nothing is changed but what is removed, and \Seen is left
 // as it was (BODY.PEEK).
-import {
-  LoginRefusedError,
-  type RemoteAccount,
-  type RemoteMailbox,
-  type RemoteMessage,
-  xoauth2,
-} from './remote-mailbox.ts';
-import { WireClient, WireError } from './wire-client.ts';
+
+import { WireClient, WireError } from '../lib/wire-client.ts';
+import { loginError, type RemoteAccount, type RemoteMailbox, type RemoteMessage, xoauth2 } from './remote-mailbox.ts';
 
 const maxLine = 1_048_576;
 
@@ -75,7 +70,7 @@ async function logIn(client: ImapClient, account: RemoteAccount): Promise<void> 
     });
   } catch (error) {
     if (!(error instanceof WireError) || /closed|silent/.test(error.message)) throw error;
-    throw new LoginRefusedError(`The login was refused: ${error.message.replace(/^LOGIN [^:]*: /, '')}`);
+    throw loginError(error.message.replace(/^LOGIN [^:]*: /, ''));
   }
 }
 
@@ -120,7 +115,9 @@ export async function openImap(account: RemoteAccount): Promise<RemoteMailbox> {
 
   return {
     async list() {
-      const uids = await search(client, 'UNDELETED');
+      const uids = await search(client, 'ALL');
+      // What we marked and a crash kept us from removing is listed too.
+      const marked = new Set(await search(client, 'DELETED'));
       const sizes = new Map<string, number>();
       for (const range of ranges(uids))
         await client.run(`UID FETCH ${range} (UID RFC822.SIZE)`, line => {
@@ -128,7 +125,11 @@ export async function openImap(account: RemoteAccount): Promise<RemoteMailbox> {
           const size = /\bRFC822\.SIZE (\d+)/i.exec(line)?.[1];
           if (uid !== undefined && size !== undefined) sizes.set(uid, Number(size));
         });
-      return uids.map(uid => ({ uid: `${validity}.${uid}`, size: sizes.get(String(uid)) ?? 0 }));
+      return uids.map(uid => ({
+        uid: `${validity}.${uid}`,
+        size: sizes.get(String(uid)) ?? 0,
+        ...(marked.has(uid) ? { deleted: true as const } : {}),
+      }));
     },
     async *read(message) {
       const uid = uidOf(message);

@@ -7,6 +7,7 @@ import type { Address } from '../mail/address.ts';
 import { formatDate } from '../mail/date.ts';
 import { editHeaders, renderField } from '../mail/header-edit.ts';
 import { readMessage, withHeaders } from '../mail/message.ts';
+import { replies } from '../mail/reply.ts';
 import { canonicalLineEnds } from './canonical.ts';
 import { clientOf, type Multidrop, recipientOf, senderOf } from './fetched-envelope.ts';
 import type { IntakeMemory, Taken } from './memory.ts';
@@ -69,11 +70,16 @@ export interface Poller {
 /** A message that the provider lists no more may come back (a restored mailbox), so it is remembered for so long. */
 const forgetAfterMs = 90 * 86_400_000;
 
+/** RFC 3463 §3.2: of the recipient, not of the sender. */
+const unknownRecipient = /^5\.1\.(?:1|2|3|6|10)$/;
+
 interface Round {
   readonly box: RemoteMailbox;
   taken: number;
   refused: number;
   deferred: number;
+  /** Why the first of them was. */
+  why: string;
 }
 
 export function createPoller(parts: PollerParts): Poller {
@@ -113,9 +119,12 @@ export function createPoller(parts: PollerParts): Poller {
           also: as => [memory.note(source, message.uid, clock.now(), as)],
         });
       const result = await to(noted ?? options.recipient);
+      if (result.kind !== 'refused' || !unknownRecipient.test(result.reply.enhanced)) return result;
       // The provider took an address that nobody has here: the mail is there all the same.
-      if (noted && result.kind === 'refused' && result.reply.enhanced.startsWith('5.1.')) return to(options.recipient);
-      return result;
+      if (noted) return to(options.recipient);
+      // Our own mistake, which is no reason to refuse a message: it waits until that is mended.
+      const { id, why } = result;
+      return { kind: 'deferred', id, why: `'${options.recipient.text}': ${why}`, reply: replies.tryLater };
     } finally {
       await spooled.dispose();
     }
@@ -141,6 +150,7 @@ export function createPoller(parts: PollerParts): Poller {
     const result = await give(message, round.box);
     if (result.kind === 'deferred') {
       round.deferred += 1;
+      round.why ||= result.why;
       log.warn(
         { event: 'fetch-deferred', account: options.name, uid: message.uid, why: result.why },
         'Fetched mail was deferred',
@@ -157,7 +167,7 @@ export function createPoller(parts: PollerParts): Poller {
 
   async function run(): Promise<{ readonly taken: number; readonly refused: number }> {
     const box = await parts.open(stop.signal);
-    const round: Round = { box, taken: 0, refused: 0, deferred: 0 };
+    const round: Round = { box, taken: 0, refused: 0, deferred: 0, why: '' };
     try {
       const listed = await box.list();
       const known = await memory.of(source);
@@ -168,7 +178,7 @@ export function createPoller(parts: PollerParts): Poller {
         const before = known.get(message.uid);
         if (before) {
           if (mayGo(before, now)) await box.remove(message);
-        } else if (fresh++ < options.maxMessages) await handle(round, message);
+        } else if (!message.deleted && fresh++ < options.maxMessages) await handle(round, message);
       }
       await box.quit();
       const present = new Set(listed.map(({ uid }) => uid));
@@ -177,7 +187,7 @@ export function createPoller(parts: PollerParts): Poller {
         source,
         old.map(([uid]) => uid),
       );
-      if (round.deferred > 0) throw new Error(`${round.deferred} messages were deferred by the chain`);
+      if (round.deferred > 0) throw new Error(`${round.deferred} messages cannot be taken now: ${round.why}`);
       return round;
     } finally {
       state = { ...state, taken: state.taken + round.taken, refused: state.refused + round.refused };

@@ -1,12 +1,7 @@
 // RFC 1939 from the client's side, with UIDL, which a server must have: without it nobody can tell what is new.
-import {
-  LoginRefusedError,
-  type RemoteAccount,
-  type RemoteMailbox,
-  type RemoteMessage,
-  xoauth2,
-} from './remote-mailbox.ts';
-import { WireClient, WireError } from './wire-client.ts';
+
+import { WireClient, WireError } from '../lib/wire-client.ts';
+import { loginError, type RemoteAccount, type RemoteMailbox, type RemoteMessage, xoauth2 } from './remote-mailbox.ts';
 
 const crlf = Buffer.from('\r\n');
 const dot = 0x2e;
@@ -39,12 +34,12 @@ async function logIn(wire: WireClient, account: RemoteAccount): Promise<void> {
   const say = async (line: string): Promise<void> => {
     wire.write(`${line}\r\n`);
     const { ok, text } = await answer(wire);
-    if (!ok) throw new LoginRefusedError(`The login was refused: ${text}`);
+    if (!ok) throw loginError(text);
   };
   if (account.token) {
     wire.write('AUTH XOAUTH2\r\n');
     const first = (await wire.line()).toString('utf8');
-    if (!first.startsWith('+')) throw new LoginRefusedError(`The login was refused: ${first}`);
+    if (!first.startsWith('+')) throw loginError(first);
     return say(xoauth2(account));
   }
   await say(`USER ${account.username}`);

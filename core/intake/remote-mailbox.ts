@@ -1,10 +1,12 @@
 // A mailbox at another provider, as the poller sees it; `pop3-mailbox.ts` and `imap-mailbox.ts` are the protocols.
-import type { WireOptions } from './wire-client.ts';
+import { WireError, type WireOptions } from '../lib/wire-client.ts';
 
 export interface RemoteMessage {
   /** Names the message for ever: UIDL, or UIDVALIDITY and UID. */
   readonly uid: string;
   readonly size: number;
+  /** Somebody marked it for removal: not to be taken, but to be removed if it was taken. */
+  readonly deleted?: true;
 }
 
 export interface RemoteMailbox {
@@ -33,6 +35,13 @@ export interface RemoteAccount extends WireOptions {
 export class LoginRefusedError extends Error {
   override readonly name = 'LoginRefusedError';
 }
+
+/** RFC 2449 §8, RFC 3206, RFC 5530: the password may be right, only not now. */
+const passing = /\[(?:IN-?USE|LOGIN-DELAY|SYS\/TEMP|UNAVAILABLE|SERVERBUG|LIMIT)/i;
+
+/** What a refused login means. */
+export const loginError = (text: string): Error =>
+  passing.test(text) ? new WireError(`No login now: ${text}`) : new LoginRefusedError(`The login was refused: ${text}`);
 
 export const xoauth2 = ({ username, password }: RemoteAccount): string =>
   Buffer.from(`user=${username}\x01auth=Bearer ${password}\x01\x01`).toString('base64');

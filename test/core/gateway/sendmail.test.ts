@@ -51,10 +51,10 @@ ${more}
     config,
     port,
     async call(name, args, input = '', as) {
-      const child = spawn(process.execPath, [path.join(folder, name), ...args], {
+      // Without the test runner's own preloads: another user may not write where those do.
+      const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, path.join(folder, name), ...args], {
         cwd: folder,
         stdio: ['pipe', 'pipe', 'pipe'],
-        // Without the test runner's own preloads: another user may not write where those do.
         env: { PATH: process.env['PATH'], POSTERN_CONFIG: config },
         ...as,
       });

@@ -1,10 +1,10 @@
-// The client side of a line protocol (POP3, IMAP) over a socket: lines, counted bytes, the upgrade to TLS. Whatever the
+// The client side of a line protocol (POP3, IMAP, SMTP) over a socket: lines, counted bytes, the upgrade to TLS. Whatever the
 // server does, no wait is longer than the limit and no line longer than what the caller takes.
 import { once } from 'node:events';
 import net from 'node:net';
 import tls from 'node:tls';
-import type { Clock } from '../lib/clock.ts';
-import { startDeadline } from '../lib/deadline.ts';
+import type { Clock } from './clock.ts';
+import { startDeadline } from './deadline.ts';
 
 export interface TlsTrust {
   readonly servername: string;
@@ -12,6 +12,8 @@ export interface TlsTrust {
   readonly ca?: string;
   /** SHA-256 of the one certificate that is trusted, whoever signed it. */
   readonly fingerprint?: string;
+  /** Any certificate will do: to look at what there is. */
+  readonly anything?: true;
 }
 
 export interface WireOptions {
@@ -39,7 +41,7 @@ function secure(socket: net.Socket | undefined, options: WireOptions): tls.TLSSo
     ...(net.isIP(trust.servername) ? {} : { servername: trust.servername }),
     ...(trust.ca === undefined ? {} : { ca: trust.ca }),
     minVersion: 'TLSv1.2',
-    rejectUnauthorized: trust.fingerprint === undefined,
+    rejectUnauthorized: trust.fingerprint === undefined && !trust.anything,
   });
 }
 
@@ -118,6 +120,21 @@ export class WireClient {
     await WireClient.#ready(upgraded, 'secureConnect', this.#options);
     this.#socket = upgraded;
     this.#attach(upgraded);
+  }
+
+  /** What the server showed, once there is TLS; `refusal`: why Node would not trust it. */
+  get certificate(): { readonly seen: tls.PeerCertificate; readonly refusal: string | undefined } | undefined {
+    if (!(this.#socket instanceof tls.TLSSocket)) return undefined;
+    const { authorizationError } = this.#socket;
+    // The types say Error; it is a code such as DEPTH_ZERO_SELF_SIGNED_CERT.
+    return {
+      seen: this.#socket.getPeerCertificate(),
+      refusal: authorizationError ? String(authorizationError) : undefined,
+    };
+  }
+
+  get localAddress(): string {
+    return this.#socket.localAddress ?? '';
   }
 
   write(text: string): void {
