@@ -9,7 +9,15 @@ import type { Finding } from '../doctor/finding.ts';
 import { findings } from '../doctor/finding.ts';
 import { checkLive } from '../doctor/live-checks.ts';
 import { checkCertificates, checkClock, checkDisk, checkPorts, checkQueue } from '../doctor/local-checks.ts';
-import { checkBackends, checkEngines, checkLists, checkRecords, checkResolver } from '../doctor/network-checks.ts';
+import {
+  checkBackends,
+  checkDirectories,
+  checkEngines,
+  checkLists,
+  checkRecords,
+  checkResolver,
+  type DirectoryFacts,
+} from '../doctor/network-checks.ts';
 import { checkConfig } from '../gateway.ts';
 import { createDns, systemServers } from '../net/dns.ts';
 import { type CliContext, type ExitCode, exitCodes, print, UsageError } from './context.ts';
@@ -45,7 +53,8 @@ export async function doctor(context: CliContext, options: DoctorOptions): Promi
   if (problems.length > 0) throw new UsageError(problems.map(formatProblem).join('\n'), exitCodes.config);
   if (options.live && options.to === undefined)
     throw new UsageError('--live needs --to ADDRESS, a mailbox behind the gateway');
-  const running = await askGateway(controlSocketPath(dataFolder(config)), { command: 'status' }, 10_000).then(
+  const socket = controlSocketPath(dataFolder(config));
+  const running = await askGateway(socket, { command: 'status' }, 10_000).then(
     () => true,
     () => false,
   );
@@ -68,6 +77,15 @@ export async function doctor(context: CliContext, options: DoctorOptions): Promi
     dns: () => checkRecords(config, dns),
     dnsbl: () => checkLists(config, dns),
     backend: () => checkBackends(config, clock),
+    directory: async () => {
+      if (config.options.directories.length === 0) return [];
+      const request = { command: 'recipients', argument: JSON.stringify({ kind: 'status', samples: 0 }) } as const;
+      const answer = await askGateway(socket, request, 30_000).catch(() => undefined);
+      return checkDirectories(
+        config,
+        (answer as { readonly directories: readonly DirectoryFacts[] } | undefined)?.directories,
+      );
+    },
     engines: () => checkEngines(config, clock),
     ...(options.live
       ? {

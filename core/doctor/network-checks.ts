@@ -270,3 +270,41 @@ export async function checkEngines(config: LoadedConfig, clock: Clock): Promise<
     }),
   );
 }
+
+// ---- directory
+
+export interface DirectoryFacts {
+  readonly name: string;
+  readonly addresses: number;
+  /** ms since the epoch; 0 = never. */
+  readonly syncedAt: number;
+  /** What is wrong with it. */
+  readonly why?: string;
+}
+
+/** As the running gateway tells of them; undefined where it does not run. */
+export function checkDirectories(
+  config: LoadedConfig,
+  facts: readonly DirectoryFacts[] | undefined,
+): readonly Finding[] {
+  const { ok, warn, fail, skip } = findings('directory');
+  return config.options.directories.map(({ name, urls }) => {
+    const subject = `${name} (${urls.join(', ')})`;
+    const known = facts?.find(each => each.name === name);
+    if (!known) return skip(subject, 'the running gateway knows', 'Start the gateway and ask again');
+    const detail = `${known.addresses} addresses, read ${known.syncedAt === 0 ? 'never' : new Date(known.syncedAt).toISOString().slice(0, 19)}`;
+    if (known.addresses === 0)
+      return fail(
+        subject,
+        `${detail}${known.why === undefined ? '' : `: ${known.why}`}`,
+        'May bindDn read proxyAddresses? Is the password right? postern recipients sync says more',
+      );
+    if (known.why !== undefined)
+      return warn(
+        subject,
+        `${detail}: ${known.why}`,
+        'The copy serves meanwhile; see that the directory can be reached again',
+      );
+    return ok(subject, detail);
+  });
+}

@@ -13,6 +13,14 @@ export interface DkimAnswer {
   readonly record: string;
 }
 
+export interface DirectoryAnswer {
+  readonly url: string;
+  readonly bindDn?: string;
+  /** As the configuration names it. */
+  readonly passwordFile?: string;
+  readonly caFile?: string;
+}
+
 export interface Answers {
   readonly kind: Kind;
   readonly hostname: string;
@@ -20,6 +28,8 @@ export interface Answers {
   readonly dataDir: string;
   /** `host` and port of the server behind; absent for `local`. */
   readonly backend?: { readonly host: string; readonly port: number; readonly facts?: BackendFacts };
+  /** Who the recipients are, where a directory knows them. */
+  readonly directory?: DirectoryAnswer;
   /** Take the certificate that the backend shows, and no other. */
   readonly pin: boolean;
   /** Address and port that mail from the world comes to. */

@@ -11,8 +11,9 @@ import { parseEndpoint } from '../lib/endpoint.ts';
 import { parseDomain } from '../mail/address.ts';
 import { keyRecord } from '../mail/dkim-key.ts';
 import type { Dns } from '../plugin/contract.ts';
-import { type Answers, type DkimAnswer, type Kind, kinds } from './answers.ts';
+import { type Answers, type DirectoryAnswer, type DkimAnswer, type Kind, kinds } from './answers.ts';
 import { type BackendFacts, probeBackend } from './probe-backend.ts';
+import { probeDirectory } from './probe-directory.ts';
 import type { Questions } from './questions.ts';
 import { findEngines, listAnswers, ownAddresses } from './surroundings.ts';
 
@@ -26,6 +27,10 @@ export interface SetupFlags {
   readonly network?: readonly string[];
   readonly address?: readonly string[];
   readonly data?: string;
+  readonly ldap?: string;
+  readonly ldapBind?: string;
+  readonly ldapPasswordFile?: string;
+  readonly ldapCa?: string;
   readonly pin?: boolean;
   readonly dkim?: boolean;
 }
@@ -147,6 +152,59 @@ async function backendOf(collector: Collector, kind: Kind, hostname: string, dom
   return { host, port, facts: probe.facts };
 }
 
+/** An Active Directory that knows the recipients; asked for before an Exchange only. */
+async function directoryOf(
+  collector: Collector,
+  kind: Kind,
+  domains: readonly string[],
+): Promise<DirectoryAnswer | undefined> {
+  const { flags, silent, questions, say, configFile } = collector;
+  const fault = (text: string): string | undefined =>
+    text === 'none' || /^ldaps?:\/\/[^/\s]+\/?$/.test(text)
+      ? undefined
+      : `'${text}' is neither ldap://host, ldaps://host nor none`;
+  if (kind === 'local' || (flags.ldap === undefined && (silent || kind !== 'exchange'))) return undefined;
+  const url = await obtain(
+    collector,
+    flags.ldap,
+    '--ldap',
+    'Active Directory with the recipients (ldaps://dc1.corp.example)',
+    'none',
+    fault,
+  );
+  if (url === 'none') return undefined;
+  const asked =
+    flags.ldapBind ??
+    (silent || flags.ldap !== undefined
+      ? ''
+      : await questions.ask('User that may read it (user@corp.example)', 'anonymous'));
+  const bindDn = asked === '' || asked === 'anonymous' ? undefined : asked;
+  const file =
+    bindDn === undefined
+      ? undefined
+      : await obtain(
+          collector,
+          flags.ldapPasswordFile,
+          '--ldap-password-file',
+          'File with its password',
+          path.join(path.dirname(configFile), 'ldap-password'),
+        );
+  const directory: DirectoryAnswer = {
+    url,
+    ...(bindDn === undefined ? {} : { bindDn }),
+    ...(file === undefined ? {} : { passwordFile: path.resolve(collector.context.workingFolder, file) }),
+    ...(flags.ldapCa === undefined ? {} : { caFile: path.resolve(collector.context.workingFolder, flags.ldapCa) }),
+  };
+  say(`Reading ${url} …`);
+  const probe = await probeDirectory(directory, directory.passwordFile, domains);
+  if (probe.kind === 'failed') say(`  Not read: ${probe.why}. 'postern doctor' asks again.`);
+  else {
+    say(`  ${probe.count} addresses, such as ${probe.samples.join(', ')}`);
+    for (const domain of probe.empty) say(`  None of them in ${domain}: all its mail would be refused`);
+  }
+  return directory;
+}
+
 async function pinOf({ flags, questions }: Collector, facts: BackendFacts | undefined): Promise<boolean> {
   const certificate = facts?.certificate;
   if (!certificate) return false;
@@ -225,6 +283,7 @@ export async function collectAnswers(collector: Collector): Promise<Answers> {
   );
   const domains = await domainsOf(collector, hostname);
   const backend = kind === 'local' ? undefined : await backendOf(collector, kind, hostname, domains);
+  const directory = await directoryOf(collector, kind, domains);
   const pin = await pinOf(collector, backend?.facts);
   const outbound = await outboundOf(collector, kind, backend?.host ?? '');
   const at = await listenOf(collector);
@@ -252,6 +311,7 @@ export async function collectAnswers(collector: Collector): Promise<Answers> {
     domains,
     dataDir,
     ...(backend ? { backend } : {}),
+    ...(directory ? { directory } : {}),
     pin,
     listen: at,
     ...(outbound.port === undefined ? {} : { outboundPort: outbound.port }),

@@ -13,8 +13,42 @@ const flow = (values: readonly string[]): string => `[${values.map(quote).join('
 const quote = (text: string): string => (/^[A-Za-z0-9][\w.@/-]*$/.test(text) ? text : JSON.stringify(text));
 const hostPort = (host: string, port: number): string => `${host.includes(':') ? `[${host}]` : host}:${port}`;
 
-function domains({ domains, kind }: Answers): readonly string[] {
-  return domains.map(name => `  - name: ${quote(name)}\n    kind: ${kind === 'local' ? 'local' : 'relay'}`);
+/** How unknown recipients of a domain are found out. */
+function recipientsOf({ backend, directory, kind }: Answers, domain: string): readonly string[] {
+  if (kind === 'local') return [];
+  if (directory)
+    return [
+      '    # Unknown recipients are refused at once, by a copy of the directory; a dead one changes no answer.',
+      '    recipients: { directory: corp }',
+    ];
+  if (backend?.facts?.recipients.some(each => each.domain === domain && each.answer === 'refuses-unknown'))
+    return [
+      '    # The server behind is asked, once for each address, whether it takes it.',
+      '    recipients: { callout: {} }',
+    ];
+  return [];
+}
+
+function domains(answers: Answers): readonly string[] {
+  return answers.domains.flatMap(name => [
+    `  - name: ${quote(name)}`,
+    `    kind: ${answers.kind === 'local' ? 'local' : 'relay'}`,
+    ...recipientsOf(answers, name),
+  ]);
+}
+
+function directories({ directory }: Answers): readonly string[] {
+  if (!directory) return [];
+  return [
+    '# Copied here and kept current: `postern recipients status` shows it.',
+    'directories:',
+    '  - name: corp',
+    `    urls: ${flow([directory.url])}`,
+    ...(directory.caFile === undefined ? [] : [`    caFile: ${quote(directory.caFile)}`]),
+    ...(directory.bindDn === undefined ? [] : [`    bindDn: ${JSON.stringify(directory.bindDn)}`]),
+    ...(directory.passwordFile === undefined ? [] : [`    password: { file: ${quote(directory.passwordFile)} }`]),
+    '',
+  ];
 }
 
 function listeners(answers: Answers): readonly string[] {
@@ -99,12 +133,7 @@ function chain(answers: Answers): readonly string[] {
     '  - mail-auth               # SPF, DKIM, DMARC: before anything that edits the message',
   );
   if (local) lines.push('  - aliases                 # /etc/aliases and virtual maps: aliases: [/etc/aliases]');
-  lines.push(
-    local
-      ? '  - recipients              # unknown users are refused in the session'
-      : '  - recipients              # the server behind refuses unknown ones while the client waits',
-    '  - rfc822: { mode: observe }',
-  );
+  lines.push('  - recipients              # unknown ones are refused in the session', '  - rfc822: { mode: observe }');
   for (const plugin of ['clamav', 'rspamd', 'spamassassin'] as const) {
     const found = engines.find(engine => engine.plugin === plugin);
     if (found) lines.push(...engineLines[plugin](found.endpoint));
@@ -142,6 +171,7 @@ export function renderConfig(answers: Answers, madeBy: string): string {
     'domains:',
     ...domains(answers),
     '',
+    ...directories(answers),
     '# A certificate that the world trusts; without one a self-signed one is made in the data folder.',
     '# tls:',
     '#   certificates:',
@@ -159,10 +189,10 @@ export function renderConfig(answers: Answers, madeBy: string): string {
         ]
       : []),
     ...routes(answers),
-    ...(unknown.length > 0
+    ...(unknown.length > 0 && !answers.directory
       ? [
           `# The server behind takes any recipient in ${unknown.map(each => each.domain).join(', ')} and bounces later. Let it refuse unknown`,
-          '# recipients in the session, or spam to invented addresses comes back as bounces to forged senders.',
+          '# recipients in the session, or give recipients: { list, maps, directory } to the domain: else spam to invented addresses ends in bounces.',
           '',
         ]
       : []),

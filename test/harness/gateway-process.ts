@@ -5,6 +5,10 @@ import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Server } from 'node:net';
 import path from 'node:path';
+import { openAccounts } from '../../core/compose/stores.ts';
+import { loadConfig } from '../../core/config/load.ts';
+import { systemClock } from '../../core/lib/clock.ts';
+import { guardedLogger } from './log-guard.ts';
 import { root } from './root.ts';
 
 export const mainFile = path.join(root, 'build/core/main.js');
@@ -120,4 +124,15 @@ export function writeConfig(folder: string, yaml: string): string {
   const file = path.join(folder, 'postern.yaml');
   writeFileSync(file, yaml);
   return file;
+}
+
+/** Users with some password, without a process for each. */
+export async function addUsers(configFile: string, ...names: readonly string[]): Promise<void> {
+  const config = loadConfig(configFile, path.dirname(configFile));
+  const accounts = await openAccounts(config, systemClock, guardedLogger());
+  try {
+    for (const name of names) await accounts.users.add(name, { password: 'secret' });
+  } finally {
+    await accounts.close();
+  }
 }

@@ -9,7 +9,7 @@ import { controlSocketPath } from '../../../core/control/protocol.ts';
 import { type Dovecot, startDovecot } from '../../harness/dovecot.ts';
 import { requireEngines } from '../../harness/engine.ts';
 import { startTestGateway } from '../../harness/gateway.ts';
-import { freePort, runPostern, startGatewayProcess, writeConfig } from '../../harness/gateway-process.ts';
+import { addUsers, freePort, runPostern, startGatewayProcess, writeConfig } from '../../harness/gateway-process.ts';
 import { guardedLogger } from '../../harness/log-guard.ts';
 
 const listeners = '\n  - { name: smtp, role: smtp, port: 0, tls: none }';
@@ -76,9 +76,18 @@ fetch:
   await dovecot.deliver('one', messageOf(`large ${'x'.repeat(10)}`).concat('y'.repeat(70).concat('\n').repeat(30_000)));
 
   const log = guardedLogger({ expected: [/could not be fetched/, /Fetched mail was (?:refused|deferred)/] });
-  const users = await startTestGateway({ folder, listeners });
-  for (const user of ['ann', 'ben']) await users.gateway.users.add(`${user}@example.org`, { password: 'secret' });
-  await users.stop();
+  await addUsers(
+    writeConfig(
+      folder,
+      `dataDir: data
+domains: [{ name: example.org }]
+chain: []
+listeners:${listeners}
+`,
+    ),
+    'ann@example.org',
+    'ben@example.org',
+  );
   const gateway = await startTestGateway({ folder, yaml, listeners, log });
   t.teardown(() => gateway.stop());
   const control = async (...args: readonly string[]) =>
@@ -167,7 +176,7 @@ fetch:
   - ${account(dovecot, 'imap', 'imap', `protocol: imap, port: ${dovecot.imaps}, recipient: ann@example.org`).replace('1h', '1s')}
 `,
   );
-  t.equal((await runPostern(['--config', config, 'user', 'add', 'ann@example.org', '--generate'])).code, 0);
+  await addUsers(config, 'ann@example.org');
   let gateway = await startGatewayProcess(config, port);
   t.teardown(() => gateway.end('SIGKILL'));
   let kills = 0;
