@@ -49,7 +49,7 @@ function render(found: readonly Finding[]): string {
 export async function doctor(context: CliContext, options: DoctorOptions): Promise<ExitCode> {
   const { clock, log } = context;
   const config = loadConfig(context.configFile, context.workingFolder);
-  const { problems } = await checkConfig(config);
+  const { problems } = await checkConfig(config, context);
   if (problems.length > 0) throw new UsageError(problems.map(formatProblem).join('\n'), exitCodes.config);
   if (options.live && options.to === undefined)
     throw new UsageError('--live needs --to ADDRESS, a mailbox behind the gateway');

@@ -55,7 +55,7 @@ async function install(context: CliContext, file: string, text: string): Promise
   const draft = `${file}.new`;
   await writeFile(draft, text, { mode: 0o644 });
   try {
-    const { problems } = await checkConfig(loadConfig(draft, context.workingFolder));
+    const { problems } = await checkConfig(loadConfig(draft, context.workingFolder), context);
     if (problems.length > 0)
       throw new Error(`What was written is not valid: ${problems.map(each => each.message).join('; ')}`);
     if (existsSync(file)) await copyFile(file, `${file}.old`);

@@ -1,6 +1,5 @@
 // The `chain` list of the configuration as entries that can be loaded: each plugin found, and isolated where it shall be.
 import type { Logger } from 'pino';
-import { fetchProblems } from './fetch-accounts.ts';
 import { readChain } from '../config/chain-entry.ts';
 import type { ConfigProblem, LoadedConfig } from '../config/load.ts';
 import { nearest } from '../config/nearest.ts';
@@ -9,6 +8,7 @@ import { isolatePlugin } from '../pipeline/isolation/isolate.ts';
 import type { ChainEntry } from '../pipeline/loaded-entry.ts';
 import { type LocatedPlugin, loadPlugin, locatePlugin } from '../pipeline/resolve-plugin.ts';
 import type { Plugin } from '../plugin/contract.ts';
+import { fetchProblems } from './fetch-accounts.ts';
 
 export interface PluginTable {
   readonly plugins: Readonly<Record<string, Plugin<unknown>>>;

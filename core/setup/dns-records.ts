@@ -54,14 +54,22 @@ export function wantedRecords({ hostname, domains, addresses, sends, dkim }: Dns
       value: `10 ${hostname}`,
       why: 'Mail of the world comes here; publish it last',
     });
-    records.push({
-      name: domain,
-      type: 'TXT',
-      value: `v=spf1 ${sends ? 'mx ' : ''}-all`,
-      why: sends
-        ? 'SPF: who may send for the domain; add what else sends'
-        : 'SPF: add everything that sends for the domain',
-    });
+    records.push(
+      sends
+        ? {
+            name: domain,
+            type: 'TXT',
+            value: 'v=spf1 mx -all',
+            why: 'SPF: who may send for the domain; add what else sends',
+          }
+        : {
+            name: domain,
+            type: 'TXT',
+            value: 'v=spf1 include:WHOEVER-SENDS -all',
+            why: 'SPF: name what sends for the domain; this gateway does not',
+            optional: true,
+          },
+    );
   }
   for (const key of dkim)
     records.push({

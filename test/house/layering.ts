@@ -20,7 +20,18 @@ const parts = [
 ];
 const servers = ['smtp', 'imap', 'pop3', 'managesieve', 'console'];
 /** Composition: these put the parts together and may import everything. */
-const top = ['cli', 'setup', 'doctor', 'compose', 'control', 'testing', 'gateway.ts', 'main.ts', 'log.ts', 'supervisor.ts'];
+const top = [
+  'cli',
+  'setup',
+  'doctor',
+  'compose',
+  'control',
+  'testing',
+  'gateway.ts',
+  'main.ts',
+  'log.ts',
+  'supervisor.ts',
+];
 
 /** For each area of `core/` what it may import besides itself; prefixes relative to `core/`. */
 const allowed: Readonly<Record<string, readonly string[]>> = {

@@ -18,6 +18,7 @@ import { requireEngines } from '../../harness/engine.ts';
 import { freePorts, runPostern, startGatewayProcess } from '../../harness/gateway-process.ts';
 import { guardedLogger } from '../../harness/log-guard.ts';
 import { makePostfix, type Postfix } from '../../harness/postfix.ts';
+import { makeSlapd } from '../../harness/slapd.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 import { startPeer } from '../relay/peers.ts';
 
@@ -105,6 +106,7 @@ t.test('on a terminal, in front of Exchange: to the first filtered message', { t
     'mx.example.org',
     'example.org',
     `127.0.0.1:${postfix.port}`,
+    '', // no directory
     '', // pin: yes
     'y', // no address to listen on
     `127.0.0.1:${port}`,
@@ -167,10 +169,15 @@ t.test('on a terminal, in front of Exchange: to the first filtered message', { t
   await smtp.command('RSET');
   const body = 'From: a@example.net\r\nTo: bob@example.org\r\nSubject: first\r\n\r\nHello\r\n';
   t.match(await smtp.send({ from: 'a@example.net', to: ['bob@example.org'], body }), /^250/);
-  t.match(await smtp.send({ from: 'a@example.net', to: ['zoe@example.org'], body }), /^550 5\.1\.1/, 'in the session');
+  await smtp.command('MAIL FROM:<a@example.net>');
+  t.match(await smtp.command('RCPT TO:<zoe@example.org>', /^5/), /^550 5\.1\.1/, 'in the session');
   smtp.close();
   const box = path.join(postfix.maildir, 'new');
-  const [name = ''] = existsSync(box) ? readdirSync(box) : [];
+  // Postfix takes a message into its queue and delivers it in its own time.
+  const inbox = (): readonly string[] => (existsSync(box) ? readdirSync(box) : []);
+  for (const end = Date.now() + 60_000; inbox().length === 0 && Date.now() < end; )
+    await new Promise(resolve => setTimeout(resolve, 50));
+  const [name = ''] = inbox();
   const arrived = readFileSync(path.join(box, name), 'utf8');
   t.match(arrived, /^X-Postern-Score: /m, 'it went through the filters');
   t.match(arrived, /^Authentication-Results: mx\.example\.org/m);
@@ -241,6 +248,56 @@ t.test('on a terminal, in front of Exchange: to the first filtered message', { t
     later.found.filter(each => each.area === 'backend' && each.state === 'fail'),
     [{ detail: /another certificate/ }],
   );
+});
+
+t.test('recipients from a directory', { timeout: 200_000 }, async t => {
+  if (!requireEngines(t, 'postern setup with a directory', 'slapd')) return;
+  const slapd = await makeSlapd(t);
+  slapd.load([
+    { kind: 'user', cn: 'bob', proxyAddresses: ['SMTP:bob@example.org', 'smtp:robert@example.org'] },
+    { kind: 'group', cn: 'sales', proxyAddresses: ['SMTP:sales@example.org'] },
+  ]);
+  await slapd.start();
+  const dns = await startDnsServer({});
+  t.teardown(() => dns.close());
+  const [port = 0] = await freePorts(1);
+  const folder = path.join(t.testdir({ right: slapd.password, wrong: 'wrong' }), 'etc');
+  const options = {
+    yes: true,
+    kind: 'smtp',
+    backend: '127.0.0.1:9',
+    hostname: 'mx.example.org',
+    domain: ['example.org', 'example.net'],
+    listen: `127.0.0.1:${port}`,
+    outbound: false,
+    data: 'data',
+    dns: [dns.address],
+    ldap: slapd.url,
+    ldapBind: slapd.bindDn,
+  } as const;
+  const shell = terminal(folder, [], false);
+  t.equal(await shell.setup({ ...options, ldapPasswordFile: path.join(t.testdirName, 'wrong') }), 0);
+  t.match(shell.output(), /Not read: /);
+  t.equal(await shell.setup({ ...options, ldapPasswordFile: path.join(t.testdirName, 'right'), force: true }), 0);
+  t.match(shell.output(), /3 addresses, such as .*bob@example\.org/);
+  t.match(shell.output(), /None of them in example\.net/);
+  t.ok(existsSync(path.join(folder, 'postern.yaml.old')), 'the old one is kept');
+  t.match(await terminal(folder).doctor({ only: ['directory'] }), { code: 0, found: [{ state: 'skip' }] });
+  const gateway = await startGatewayProcess(path.join(folder, 'postern.yaml'), port);
+  t.teardown(() => gateway.end('SIGKILL'));
+  const smtp = await SmtpClient.open(port);
+  t.teardown(() => smtp.close());
+  await smtp.command('EHLO client.example.net');
+  await smtp.command('MAIL FROM:<a@example.net>');
+  // The copy is made in the background; until then nobody is refused for good.
+  for (const end = Date.now() + 60_000; Date.now() < end; )
+    if (/^250/.test(await smtp.command('RCPT TO:<robert@example.org>', /^/))) break;
+  t.match(await smtp.command('RCPT TO:<zoe@example.org>', /^5/), /^550 5\.1\.1/);
+  t.match(await terminal(folder).doctor({ only: ['directory'] }), {
+    code: 0,
+    found: [{ state: 'ok', detail: /^3 addresses/ }],
+  });
+  t.equal(await gateway.end('SIGTERM'), 0);
 });
 
 t.test('by flags alone', { timeout: 200_000 }, async t => {
