@@ -90,7 +90,6 @@ program
   .description('start the gateway')
   .option('--worker', 'run in this process, without the supervisor that restarts it after a crash')
   .action(run(async () => (await import('./cli/start-command.ts')).start));
-const several = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
 program
   .command('setup')
   .description('from nothing to a configuration that starts; asks on a terminal what no flag says')
@@ -482,7 +481,7 @@ function report(error: unknown): number {
 /** Its options are those of sendmail(1), which are none of ours. */
 async function runSendmail({ args, mode, configFile }: SendmailCall): Promise<number> {
   const { sendmail } = await import('./cli/sendmail-command.ts');
-  return sendmail(contextOf(configFile === undefined ? {} : { config: configFile }), args, mode);
+  return sendmail(contextOf({}, configFile), args, mode);
 }
 
 try {

@@ -25,7 +25,7 @@ export interface SetupOptions extends SetupFlags {
 
 /** Given with --config before or behind the command; the file to write. */
 interface Invocation {
-  optsWithGlobals(): { readonly config?: string };
+  optsWithGlobals(): { readonly config?: readonly string[] };
 }
 
 function targetFile(context: CliContext, given: string | undefined): string {
@@ -92,7 +92,7 @@ async function writeBeside(file: string, name: string, text: string): Promise<st
 export async function setup(context: CliContext, options: SetupOptions, invocation: Invocation): Promise<ExitCode> {
   const silent = options.yes === true || context.stdin.isTTY !== true;
   const questions = silent ? silentQuestions : terminalQuestions(context);
-  const file = targetFile(context, invocation.optsWithGlobals().config);
+  const file = targetFile(context, invocation.optsWithGlobals().config?.at(-1));
   const say = (line: string): void => void (context.json || context.stdout.write(`${line}\n`));
   const servers = options.dns && options.dns.length > 0 ? options.dns : await systemServers();
   const dns = createDns({ servers, clock: context.clock, totalMs: 4_000 });

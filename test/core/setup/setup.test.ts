@@ -54,7 +54,7 @@ function terminal(folder: string, answers: readonly string[] = [], tty = true) {
   return {
     output: () => text,
     setup: (options: SetupOptions) =>
-      setup(context(false), options, { optsWithGlobals: () => ({ config: path.join(folder, 'postern.yaml') }) }),
+      setup(context(false), options, { optsWithGlobals: () => ({ config: [path.join(folder, 'postern.yaml')] }) }),
     async doctor(options: Partial<DoctorOptions>) {
       text = '';
       const code = await doctor(context(true), { ntp: '127.0.0.1:9', ...options });
