@@ -99,7 +99,8 @@ t.test('outgoing mail: signed, clean, limited', { timeout: 240_000 }, async t =>
       );
   t.equal(await submit('ann@example.org'), 250);
   t.same(await dkimVerify(Buffer.from(world.bodies[1] ?? '', 'latin1'), dns.address), ['pass example.org']);
-  t.equal(await submit('ann@elsewhere.test'), 550, 'from our domains only');
+  for (const foreign of ['ann@elsewhere.test', 'bob@example.org'])
+    t.ok((await submit(foreign)) >= 550, `ann does not send as ${foreign}`);
   for (let n = 0; n < 4; n++) t.equal(await submit('ann@example.org'), 250);
   const { quarantine } = await gateway.gateway.status();
   t.ok(quarantine.messages > 0, 'over the limit the account is held');
