@@ -71,5 +71,5 @@ export async function recipientsCheck(context: CliContext, address: string): Pro
     | { readonly kind: 'unchecked'; readonly why: string };
   const words = { found: 'known', none: 'unknown', unavailable: 'cannot be told', unchecked: 'not checked' } as const;
   print(context, value, () => `${address}: ${words[value.kind]} (${value.why})`);
-  return value.kind === 'none' ? exitCodes.negative : exitCodes.ok;
+  return value.kind === 'found' || value.kind === 'unchecked' ? exitCodes.ok : exitCodes.negative;
 }
