@@ -39,6 +39,7 @@ log: { level: warn, format: json }
     async start() {
       const daemon = await startDaemon(process.execPath, [main, '--config', config, 'start'], {
         logFile: path.join(folder, 'log'),
+        namespaced: true,
       });
       await waitForGreeting(port);
       return daemon;

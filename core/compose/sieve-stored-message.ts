@@ -4,7 +4,7 @@
 import { flagNames } from '../imap/flags.ts';
 import { type Message, readMessage } from '../mail/message.ts';
 import { bufferRope, concatRopes, type Rope, sliceRope } from '../mail/rope.ts';
-import { flagBits, type Mailbox, type MessageRecord, type UserMail } from '../mailstore/mailbox.ts';
+import { findRecord, flagBits, type Mailbox, type MessageRecord, type UserMail } from '../mailstore/mailbox.ts';
 import type { Metadata } from '../mailstore/metadata.ts';
 import type { MailboxPort, StoreRequest } from '../sieve/ports.ts';
 import { canonical, hostError, mailboxNames, storedFlags } from './sieve-host.ts';
@@ -78,7 +78,7 @@ export class StoredMessage {
 
   /** Undefined where it is gone meanwhile. */
   static async open(place: StoredPlace, uid: number, options: StoredOptions): Promise<StoredMessage | undefined> {
-    const record = place.mailbox.records.find(each => each.uid === uid);
+    const record = findRecord(place.mailbox.records, uid);
     const stored = record && (await place.mailbox.message(record.uid));
     return stored && new StoredMessage(place, record, await part(stored), options);
   }

@@ -1,7 +1,7 @@
 // What this client has been told about the selected mailbox: which message has which sequence number. The mailbox moves
 // on without us; the view follows only when a command lets it, and then says how (RFC 3501 §7.4.1: EXPUNGE changes the
 // numbers, so it is never sent while FETCH, STORE or SEARCH by sequence number runs, nor outside a command).
-import type { Mailbox, MessageRecord, Uid } from '../mailstore/mailbox.ts';
+import { findRecord, type Mailbox, type MessageRecord, type Uid } from '../mailstore/mailbox.ts';
 import { bad, Refusal } from './response.ts';
 import { type Seq, type SequenceSet, star } from './wire/types.ts';
 
@@ -196,15 +196,7 @@ export class View {
 
   /** The record as the mailbox has it now, which may be newer than what the client was told. */
   current(uid: Uid): MessageRecord | undefined {
-    const now = this.mailbox.records;
-    let low = 0;
-    let high = now.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((now[middle]?.uid ?? 0) < uid) low = middle + 1;
-      else high = middle;
-    }
-    return now[low]?.uid === uid ? now[low] : undefined;
+    return findRecord(this.mailbox.records, uid);
   }
 
   /** Brings the view in line with the mailbox and returns what to tell. Without `expunges`, gone messages stay in it. */

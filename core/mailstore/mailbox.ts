@@ -42,6 +42,18 @@ export interface MailboxStatus {
   readonly size: number;
 }
 
+/** Of `Mailbox.records`, which ascend by UID. */
+export function findRecord(records: readonly MessageRecord[], uid: number): MessageRecord | undefined {
+  let low = 0;
+  let high = records.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((records[middle]?.uid ?? 0) < uid) low = middle + 1;
+    else high = middle;
+  }
+  return records[low]?.uid === uid ? records[low] : undefined;
+}
+
 /**
  * MAILBOXID (RFC 8474 §4): a UIDVALIDITY is given out once per account, stays when a mailbox is renamed, and changes when
  * the mailbox is no longer the same.
