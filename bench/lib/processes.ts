@@ -131,6 +131,16 @@ export async function startDaemon(
   };
 }
 
+/** A daemon that does not come up leaves nothing behind: neither a port nor a mounted disk in use. */
+export async function greetedOrStopped(daemon: Daemon, port: number): Promise<void> {
+  try {
+    await waitForGreeting(port, 60_000);
+  } catch (error) {
+    await daemon.stop();
+    throw error;
+  }
+}
+
 /** Runs a command to its end. */
 export async function runToEnd(
   command: string,

@@ -2,7 +2,7 @@
 import { chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { findEngine } from '../../test/harness/engine.ts';
-import { startDaemon, waitForGreeting } from '../lib/processes.ts';
+import { greetedOrStopped, startDaemon } from '../lib/processes.ts';
 import { twentyRules } from '../lib/rules.ts';
 import type { LmtpContestant } from './contestant.ts';
 
@@ -35,7 +35,7 @@ export function dovecot(scratch: string, port = 2634): LmtpContestant {
         logFile: path.join(folder, 'out'),
         namespaced: true,
       });
-      await waitForGreeting(port);
+      await greetedOrStopped(daemon, port);
       return daemon;
     },
     maildir: user => path.join(home(user), 'Maildir'),

@@ -1,7 +1,7 @@
 // Postern as it is started by `postern start`, with the default chain and an LMTP listener.
 import { existsSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { runToEnd, startDaemon, waitForGreeting } from '../lib/processes.ts';
+import { greetedOrStopped, runToEnd, startDaemon } from '../lib/processes.ts';
 import { twentyRules } from '../lib/rules.ts';
 import type { LmtpContestant } from './contestant.ts';
 
@@ -41,7 +41,7 @@ log: { level: warn, format: json }
         logFile: path.join(folder, 'log'),
         namespaced: true,
       });
-      await waitForGreeting(port);
+      await greetedOrStopped(daemon, port);
       return daemon;
     },
     maildir: user => path.join(folder, 'data/mail/bench.local', user),
