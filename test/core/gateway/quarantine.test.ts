@@ -1,80 +1,10 @@
 // The quarantine as an administrator uses it: the built command, a running gateway, a real mailbox at the end.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { until } from '../../harness/gateway-files.ts';
-import {
-  freePort,
-  type GatewayProcess,
-  runPostern,
-  startGatewayProcess,
-  writeConfig,
-} from '../../harness/gateway-process.ts';
-import { SmtpClient } from '../../harness/smtp-client.ts';
-
-const yamlOf = (port: number, more = ''): string => `hostname: mx.example.org
-dataDir: data
-domains: [{ name: example.org }]
-listeners: [{ name: smtp, role: smtp, port: ${port}, tls: none }]
-chain:
-  - relay-policy
-  - recipients
-  - rfc822: { rules: { missing-date: quarantine } }
-log: { level: error, format: json }
-${more}`;
-
-interface SetUp {
-  readonly folder: string;
-  readonly config: string;
-  readonly port: number;
-  gateway: GatewayProcess;
-  postern(...args: readonly string[]): ReturnType<typeof runPostern>;
-  json<T>(...args: readonly string[]): Promise<T>;
-  /** Sends a message that the chain quarantines, or with a date one that passes. */
-  send(subject: string, to: readonly string[], date?: boolean): Promise<string>;
-  mailOf(user: string): readonly string[];
-}
-
-async function setUp(t: Test, more = ''): Promise<SetUp> {
-  const folder = t.testdir();
-  const port = await freePort();
-  const config = writeConfig(folder, yamlOf(port, more));
-  for (const user of ['ann', 'ben']) await runPostern(['--config', config, 'user', 'add', user, '--generate']);
-  const parts: SetUp = {
-    folder,
-    config,
-    port,
-    gateway: await startGatewayProcess(config, port),
-    postern: (...args) => runPostern(['--config', config, ...args]),
-    async json<T>(...args: readonly string[]) {
-      const { stdout, stderr } = await runPostern(['--config', config, '--json', ...args]);
-      if (stdout === '') throw new Error(stderr);
-      return JSON.parse(stdout) as T;
-    },
-    async send(subject, to, date = false) {
-      const client = await SmtpClient.open(port);
-      await client.command('EHLO client.example.net');
-      const body = `From: stranger@example.net\r\nMessage-ID: <${subject.replace(/\W/g, '')}@example.net>\r\n${date ? 'Date: Sat, 21 Nov 2026 10:00:00 +0000\r\n' : ''}Subject: ${subject}\r\n\r\nHello\r\n`;
-      const reply = await client.send({ from: 'stranger@example.net', to, body });
-      client.close();
-      const id = /^250 .* ([0-9A-Z]{17})\r\n$/.exec(reply)?.[1];
-      if (!id) throw new Error(`No 250: ${reply}`);
-      return id;
-    },
-    mailOf(user) {
-      const maildir = path.join(folder, 'data/mail/example.org', user);
-      try {
-        return ['new', 'cur'].flatMap(sub =>
-          readdirSync(path.join(maildir, sub)).map(name => readFileSync(path.join(maildir, sub, name), 'latin1')),
-        );
-      } catch {
-        return [];
-      }
-    },
-  };
-  t.teardown(() => parts.gateway.end('SIGKILL'));
-  return parts;
-}
+import { startGatewayProcess } from '../../harness/gateway-process.ts';
+import { setUp } from './quarantine-fixture.ts';
 
 t.test('list, show, release once, to some, delete', { timeout: 280_000 }, async t => {
   const at = await setUp(t);
@@ -179,39 +109,3 @@ t.test(
     t.same([at.mailOf('ann').length, at.mailOf('ben').length], [2, 1]);
   },
 );
-
-t.test('I1: kill -9 after 250 loses nothing that was quarantined', { timeout: 280_000 }, async t => {
-  const at = await setUp(t);
-  const acknowledged: string[] = [];
-  let round = 0;
-  let kills = 0;
-  while (kills < 4) {
-    const wanted = acknowledged.length + 25;
-    const senders = Array.from({ length: 4 }, async (_, sender) => {
-      for (let n = 0; acknowledged.length < wanted; n++) {
-        try {
-          acknowledged.push(await at.send(`crash ${round} ${sender} ${n}`, ['ann@example.org']));
-        } catch {
-          return;
-        }
-      }
-    });
-    await until(() => acknowledged.length >= wanted, 'enough');
-    await at.gateway.end('SIGKILL');
-    kills++;
-    round++;
-    await Promise.all(senders);
-    at.gateway = await startGatewayProcess(at.config, at.port);
-  }
-  const found = await at.json<{ id: string; size: number }[]>('quarantine', 'list', '--limit', '1000');
-  const have = new Set(found.map(({ id }) => id));
-  t.same(
-    acknowledged.filter(id => !have.has(id)),
-    [],
-    `${acknowledged.length} messages, ${kills} kills`,
-  );
-  for (const { id, size } of found)
-    t.equal(readFileSync(path.join(at.folder, 'data/quarantine', `${id}.eml`)).length, size, id);
-  t.equal((await at.postern('quarantine', 'release', '--all')).code, 0);
-  await until(() => at.mailOf('ann').length === found.length, 'all are delivered');
-});
