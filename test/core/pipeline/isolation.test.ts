@@ -245,7 +245,7 @@ for (const [crime, { code, why }] of Object.entries(crimes))
   });
 
 t.test(
-  'calls of others end with the process, and a process that keeps ending is left alone for a while',
+  'a process that keeps ending is left alone for a while',
   {
     timeout: 280_000,
   },
