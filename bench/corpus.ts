@@ -92,9 +92,9 @@ chain:${wholeChain({ clamd: clamd.socket, spamd: spamd.socket, rspamd: `127.0.0.
   const memory: number[] = [];
   const began = performance.now();
   let next = 0;
-  let counted = 0;
+  /** Taken out as they are counted: a run shall not measure what it keeps itself. */
   const countTraces = (): void => {
-    for (; counted < gateway.traces.length; counted++) count(tally, outcomes, gateway.traces[counted] as TraceRecord);
+    for (const trace of (gateway.traces as TraceRecord[]).splice(0)) count(tally, outcomes, trace);
   };
   const port = gateway.port('smtp');
   await Promise.all(
