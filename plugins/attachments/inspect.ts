@@ -136,7 +136,8 @@ export class Inspection {
     });
     if (this.#left <= 0) add(draft, 'limit', 'Too large unpacked');
     if (end.encrypted) add(draft, 'encrypted');
-    else if (end.fault !== undefined || children.length === 0) this.#broken(bytes, draft, children.length, end.fault);
+    else if (!draft.kinds.includes('limit') && (end.fault !== undefined || children.length === 0))
+      this.#broken(bytes, draft, children.length, end.fault);
     const office = draft.type === 'application/zip' ? packageType(children.map(({ name }) => name)) : undefined;
     if (office !== undefined) {
       draft.type = office;
