@@ -61,14 +61,14 @@ async function deliverStaged(parts: StoreParts, place: DeliveryPlace, form: Rope
   const base = `${parts.newName()},S=${form.size},W=${form.size}`;
   // A flagged message is named anew on its way, which a restored one could not be.
   const staged = flags || keywords.length > 0 ? undefined : staging?.fileFor(place.folder, base);
-  if (staged === undefined) return undefined;
+  if (staging === undefined || staged === undefined) return undefined;
   try {
-    await writeForm(disk, staged, form, form.size);
+    await writeForm(disk, staged, form, form.size, undefined, staging.batches);
     disk.rename(staged, path.join(place.folder, 'new', base));
   } catch (error) {
     removeQuietly(disk, staged);
     if (!hasCode(error, 'EXDEV')) return asResult(error);
-    staging?.giveUp();
+    staging.giveUp();
     return undefined;
   }
   noteUsage(disk, place.root, form.size, 1);

@@ -10,12 +10,14 @@
 import { randomInt } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { Batches } from './batches.ts';
 import type { Disk } from './disk.ts';
 import { removeQuietly } from './durable-disk.ts';
 import { physicalSize } from './file-name.ts';
 import { keepsOrder } from './ordered-disk.ts';
 
 export interface Staging {
+  readonly batches: Batches;
   /** The name for a message on its way to `new/` of `folder`; undefined where that has to be made durable itself. */
   fileFor(folder: string, base: string): string | undefined;
   /** There is a mount in between after all: nothing more goes here. */
@@ -35,6 +37,8 @@ export interface StagingOptions {
 }
 
 const folderName = '.staging';
+/** The size of the thread pool. */
+const batchSize = 16;
 /** Longest file name of ext4 and xfs, bytes. */
 const longestName = 255;
 const bootFile = '/proc/sys/kernel/random/boot_id';
@@ -132,6 +136,7 @@ export async function openStaging(options: StagingOptions): Promise<Staging | un
   const { dev } = disk.stat(own) ?? {};
   let over = false;
   return {
+    batches: new Batches(batchSize),
     fileFor(folder, base) {
       if (over) return undefined;
       const tmp = disk.stat(path.join(folder, 'tmp'));
