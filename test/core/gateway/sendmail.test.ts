@@ -145,7 +145,7 @@ t.test('another user of the machine', { timeout: 240_000, skip: process.getuid?.
 
 t.test('kill -9 of the gateway loses nothing that sendmail took', { timeout: 240_000 }, async t => {
   const { folder, config, port, mailbox } = await setUp(t);
-  const wanted = 150;
+  const wanted = 80;
   const drop = path.join(folder, 'data/maildrop');
   await ensureMaildrop(drop);
   let gateway = await startGatewayProcess(config, port);
@@ -167,7 +167,7 @@ t.test('kill -9 of the gateway loses nothing that sendmail took', { timeout: 240
   const sent = send();
   sent.catch(() => undefined);
   let kills = 0;
-  while (sending || kills < 3) {
+  while (sending || kills < 2) {
     await new Promise(resolve => setTimeout(resolve, randomInt(50, 600)));
     await gateway.end('SIGKILL');
     kills++;
