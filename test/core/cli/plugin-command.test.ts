@@ -1,7 +1,7 @@
 // A plugin from the scaffold, as a stranger gets there: Postern packed and installed, then the commands of the README as
 // they stand there, then the chain.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
@@ -79,6 +79,9 @@ t.test('scaffold, test, check and chain, by the README', { timeout: 280_000 }, a
   t.test('as a package', async t => {
     shell(t, folder, 'npx postern plugin new words --npm');
     const own = path.join(folder, 'postern-plugin-words');
+    // What npm fetched for the first one.
+    for (const name of ['node_modules', 'package-lock.json'])
+      cpSync(path.join(folder, 'my-filter', name), path.join(own, name), { recursive: true });
     const steps = readFileSync(path.join(own, 'README.md'), 'utf8');
     const [inside = '', above = ''] = blocks(steps, 'sh');
     shell(t, own, inside);
@@ -98,9 +101,17 @@ t.test('scaffold, test, check and chain, by the README', { timeout: 280_000 }, a
       t.not(run.status, 0, script);
       return run.stderr + run.stdout;
     };
-    t.match(fails('npx postern plugin new my-filter'), /exists already/);
-    t.match(fails('npx postern plugin new My_Filter'), /is no name of a plugin/);
-    t.match(fails('npx postern plugin check ./nothing.mjs'), /Could not load plugin '\.\/nothing\.mjs'/);
-    t.match(fails("npx postern plugin check ./my-filter/build/index.js --options '{ wrds: [a] }'"), /FAIL.*\n.*wrds/);
+    t.match(fails('node node_modules/postern/build/core/main.js plugin new my-filter'), /exists already/);
+    t.match(fails('node node_modules/postern/build/core/main.js plugin new My_Filter'), /is no name of a plugin/);
+    t.match(
+      fails('node node_modules/postern/build/core/main.js plugin check ./nothing.mjs'),
+      /Could not load plugin '\.\/nothing\.mjs'/,
+    );
+    t.match(
+      fails(
+        "node node_modules/postern/build/core/main.js plugin check ./my-filter/build/index.js --options '{ wrds: [a] }'",
+      ),
+      /FAIL.*\n.*wrds/,
+    );
   });
 });
