@@ -9,6 +9,7 @@ import { openAccounts } from '../../core/compose/stores.ts';
 import { loadConfig } from '../../core/config/load.ts';
 import { systemClock } from '../../core/lib/clock.ts';
 import { guardedLogger } from './log-guard.ts';
+import { plainNode } from './plain-node.ts';
 import { root } from './root.ts';
 
 export const mainFile = path.join(root, 'build/core/main.js');
@@ -58,7 +59,7 @@ export async function runPostern(
   args: readonly string[],
   options: { readonly cwd?: string; readonly input?: string } = {},
 ): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {
-  const child = spawn(process.execPath, [mainFile, ...args], {
+  const child = spawn(...plainNode(mainFile, ...args), {
     cwd: options.cwd ?? root,
     stdio: ['pipe', 'pipe', 'pipe'],
   });
@@ -94,7 +95,7 @@ export async function startGatewayProcess(
   port: number,
   main: string = mainFile,
 ): Promise<GatewayProcess> {
-  const child = spawn(process.execPath, [main, '--config', configFile, 'start', '--worker'], {
+  const child = spawn(...plainNode(main, '--config', configFile, 'start', '--worker'), {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
   });

@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import t from 'tap';
 import { requireEngines } from '../harness/engine.ts';
 import { freePorts, mainFile, runPostern } from '../harness/gateway-process.ts';
+import { plainNode } from '../harness/plain-node.ts';
 import { sourcePath } from '../harness/root.ts';
 
 const run = promisify(execFile);
@@ -21,7 +22,7 @@ interface Started {
 }
 
 function start(config: string): Started {
-  const child = spawn(process.execPath, [mainFile, '--config', config, 'start'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(...plainNode(mainFile, '--config', config, 'start'), { stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   const waiting = new Set<() => void>();
   for (const stream of [child.stdout, child.stderr])

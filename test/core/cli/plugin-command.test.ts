@@ -19,15 +19,19 @@ const blockWith = (markdown: string, kind: string, text: string): string => {
 };
 
 const npm = (folder: string, ...args: readonly string[]): string =>
-  execFileSync('npm', [...args, '--no-audit', '--no-fund', '--prefer-offline', '--silent'], {
-    cwd: folder,
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
+  execFileSync(
+    'env',
+    ['-u', 'NODE_OPTIONS', 'npm', ...args, '--no-audit', '--no-fund', '--prefer-offline', '--silent'],
+    {
+      cwd: folder,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    },
+  );
 
 /** What a shell would do with these lines; fails where one of them does. */
 function shell(t: Test, folder: string, script: string): string {
-  const run = spawnSync('bash', ['-e', '-c', script], { cwd: folder, encoding: 'utf8' });
+  const run = spawnSync('env', ['-u', 'NODE_OPTIONS', 'bash', '-e', '-c', script], { cwd: folder, encoding: 'utf8' });
   t.equal(run.status, 0, `${script}\n${run.stdout}\n${run.stderr}`);
   return run.stdout;
 }
@@ -97,7 +101,7 @@ t.test('scaffold, test, check and chain, by the README', { timeout: 280_000 }, a
 
   t.test('what cannot be done', async t => {
     const fails = (script: string): string => {
-      const run = spawnSync('bash', ['-c', script], { cwd: folder, encoding: 'utf8' });
+      const run = spawnSync('env', ['-u', 'NODE_OPTIONS', 'bash', '-c', script], { cwd: folder, encoding: 'utf8' });
       t.not(run.status, 0, script);
       return run.stderr + run.stdout;
     };

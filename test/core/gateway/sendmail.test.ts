@@ -17,6 +17,7 @@ import {
   startGatewayProcess,
   writeConfig,
 } from '../../harness/gateway-process.ts';
+import { plainNode } from '../../harness/plain-node.ts';
 
 interface Fixture {
   readonly folder: string;
@@ -58,7 +59,7 @@ ${more}
     port,
     async call(name, args, input = '', as) {
       // Without the test runner's own preloads: another user may not write where those do.
-      const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, path.join(folder, name), ...args], {
+      const child = spawn(...plainNode(path.join(folder, name), ...args), {
         cwd: folder,
         stdio: ['pipe', 'pipe', 'pipe'],
         env: { PATH: process.env['PATH'], POSTERN_CONFIG: config },

@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import t from 'tap';
 import { until } from '../../harness/gateway-files.ts';
 import { freePort, mainFile, runPostern, startGatewayProcess, writeConfig } from '../../harness/gateway-process.ts';
+import { plainNode } from '../../harness/plain-node.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 
 /** Refuses by subject; one entry of it only observes. */
@@ -46,11 +47,8 @@ log: { level: error, format: json }
   t.teardown(() => gateway.end('SIGKILL'));
 
   const follower = spawn(
-    process.execPath,
-    [mainFile, '--config', config, 'trace', '--follow', '--recipient', '@example.org'],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
+    ...plainNode(mainFile, '--config', config, 'trace', '--follow', '--recipient', '@example.org'),
+    { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   t.teardown(() => follower.kill('SIGKILL'));
   const lines: string[] = [];

@@ -5,6 +5,7 @@ import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import t from 'tap';
+import { plainNode } from '../../harness/plain-node.ts';
 import { type Peer, startPeer } from '../relay/peers.ts';
 import { tempFolder } from './fixtures.ts';
 
@@ -20,7 +21,7 @@ t.test('kill -9 under load: every recipient of every 250 gets the message', { ti
   const accepted = new Map<string, readonly string[]>();
   let kills = 0;
   for (let round = 0; round < 6; round += 1) {
-    const run = spawn(process.execPath, [child, folder, `${steady.port}`, `${moody.port}`, `r${round}`, 'load'], {
+    const run = spawn(...plainNode(child, folder, `${steady.port}`, `${moody.port}`, `r${round}`, 'load'), {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const ended = once(run, 'exit');
@@ -34,7 +35,7 @@ t.test('kill -9 under load: every recipient of every 250 gets the message', { ti
     }
     await ended;
   }
-  const drain = spawn(process.execPath, [child, folder, `${steady.port}`, `${moody.port}`, 'x', 'drain'], {
+  const drain = spawn(...plainNode(child, folder, `${steady.port}`, `${moody.port}`, 'x', 'drain'), {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const [said] = await once(drain.stdout, 'data');

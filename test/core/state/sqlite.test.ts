@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import { openSqliteState } from '../../../core/state/sqlite.ts';
 import { openDatabase } from '../../../core/state/sqlite-driver.ts';
 import type { Migration, State } from '../../../core/state/state.ts';
+import { plainNode } from '../../harness/plain-node.ts';
 
 const table: readonly Migration[] = [
   { id: 1, statements: ['CREATE TABLE items (n INTEGER PRIMARY KEY, b BLOB, s TEXT)'] },
@@ -129,11 +130,8 @@ t.test('kill -9 at random moments loses nothing that was resolved, and no write 
   const resolved = new Set<number>();
   for (let round = 0; round < 4; round++) {
     const child = spawn(
-      process.execPath,
-      [path.join(import.meta.dirname, 'crash-writer.js'), file, String(round * 1_000_000)],
-      {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      },
+      ...plainNode(path.join(import.meta.dirname, 'crash-writer.js'), file, String(round * 1_000_000)),
+      { stdio: ['ignore', 'pipe', 'inherit'] },
     );
     const until = 200 + Math.floor(Math.random() * 2000);
     let count = 0;
