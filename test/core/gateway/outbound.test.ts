@@ -105,4 +105,14 @@ t.test('outgoing mail: signed, clean, limited', { timeout: 240_000 }, async t =>
   const { quarantine } = await gateway.gateway.status();
   t.ok(quarantine.messages > 0, 'over the limit the account is held');
   t.ok(world.bodies.length <= 5);
+
+  const inner = body.replace('Bob <bob@example.org>', 'Cron <cron@srv3.example.org>');
+  t.match(await exchange.send({ from: 'cron@srv3.example.org', to: ['eve@remote.test'], body: inner }), /^250/);
+  t.ok(
+    world.commands.some(line => line.startsWith('MAIL FROM:<cron@example.org>')),
+    'masqueraded envelope',
+  );
+  const masqueraded = world.bodies.at(-1) ?? '';
+  t.match(masqueraded, /^From: Cron <cron@example\.org>\r$/m);
+  t.same(await dkimVerify(Buffer.from(masqueraded, 'latin1'), dns.address), ['pass example.org']);
 });
