@@ -1,6 +1,6 @@
 // `npm test`: runs tap over the compiled tests, then repeats what failed, where a long log would hide it, and says which
 // real-engine tests were skipped and how to get them.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
@@ -14,6 +14,13 @@ mkdirSync(folder, { recursive: true });
 rmSync(skipFile, { force: true });
 
 const tap = path.join(root, 'node_modules', '.bin', 'tap');
+/** tap is compiled for its list of plugins (`.taprc`), once after each install. */
+const built = path.join(root, 'node_modules/@tapjs/test/test-built/dist/esm/index.js');
+if (!existsSync(built) || /"@tapjs\/(typescript|mock)"/.test(readFileSync(built, 'utf8'))) {
+  const { status } = spawnSync(tap, ['build'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+  if (status !== 0) throw new Error(`tap build ended with ${status}`);
+}
+
 const env = { ...process.env, POSTERN_SKIP_FILE: skipFile };
 const args = ['run', ...process.argv.slice(2)];
 
