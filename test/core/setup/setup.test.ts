@@ -2,8 +2,9 @@
 // recipients, has a certificate of its own and greets as Exchange does. Then `postern doctor` over the same.
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { PassThrough } from 'node:stream';
 import t, { type Test } from 'tap';
@@ -64,7 +65,9 @@ function terminal(folder: string, answers: readonly string[] = [], tty = true) {
 }
 
 async function exchange(t: Test, recipients?: readonly string[]): Promise<Postfix> {
-  const folder = t.testdir();
+  // Not in `t.testdir()`, which empties the folder at its second call.
+  const folder = mkdtempSync(path.join(tmpdir(), 'postern-exchange-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const { key, cert } = selfSignedCertificate({ names: ['exchange.corp.test'], now: Date.now() });
   writeFileSync(path.join(folder, 'key.pem'), key, { mode: 0o600 });
   writeFileSync(path.join(folder, 'cert.pem'), cert);
