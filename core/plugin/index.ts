@@ -6,6 +6,7 @@ export { DeadlineError, raceSignal, startDeadline } from '../lib/deadline.ts';
 export { connectEndpoint, type Endpoint, formatEndpoint, parseEndpoint } from '../lib/endpoint.ts';
 export type { Failover } from '../lib/failover.ts';
 export { type Glob, glob } from '../lib/glob.ts';
+export { type MapLine, mapLines } from '../lib/map-lines.ts';
 export { type Address, formatAddress, makeAddress, parseDomain, parseMailbox, sameAddress } from '../mail/address.ts';
 export {
   displayName,

@@ -1,5 +1,6 @@
 // The two file formats of Postfix: aliases(5), `name: target, target`, and virtual(5), `pattern target, target`. In both a
 // line that begins with white space continues the one before, `#` begins a comment line, targets stand between commas.
+import { mapLines } from '../../core/plugin/index.ts';
 
 export type Target =
   /** `domain` is `''` for a bare name; `final` (`\name`) is not expanded again. */
@@ -24,23 +25,6 @@ export class MapFileError extends Error {
   constructor(file: string, line: number, message: string) {
     super(`${file}:${line}: ${message}`);
   }
-}
-
-interface LogicalLine {
-  readonly line: number;
-  readonly text: string;
-}
-
-function logicalLines(text: string): readonly LogicalLine[] {
-  const lines: { line: number; text: string }[] = [];
-  for (const [index, raw] of text.split(/\r?\n/).entries()) {
-    // A comment within a continued line does not end it.
-    if (/^\s*(?:#|$)/.test(raw)) continue;
-    const last = lines.at(-1);
-    if (/^\s/.test(raw) && last) last.text += ` ${raw.trim()}`;
-    else lines.push({ line: index + 1, text: raw.trim() });
-  }
-  return lines;
 }
 
 /** Splits outside double quotes. */
@@ -76,7 +60,7 @@ function parseTarget(text: string): Target {
 const parseTargets = (text: string): readonly Target[] => splitList(text).map(parseTarget);
 
 function parseLines(text: string, file: string, pattern: RegExp, expected: string): readonly MapEntry[] {
-  return logicalLines(text).map(({ line, text: logical }) => {
+  return mapLines(text).map(({ line, text: logical }) => {
     const match = pattern.exec(logical);
     const targets = parseTargets(match?.[2] ?? '');
     if (!match || targets.length === 0) throw new MapFileError(file, line, `Expected ${expected}, found '${logical}'`);
@@ -95,4 +79,4 @@ export const parseVirtual = (text: string, file: string): readonly MapEntry[] =>
 
 /** A file named by `:include:`: targets between commas or line ends. */
 export const parseIncluded = (text: string): readonly Target[] =>
-  logicalLines(text).flatMap(({ text: logical }) => parseTargets(logical));
+  mapLines(text).flatMap(({ text: logical }) => parseTargets(logical));
