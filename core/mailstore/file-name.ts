@@ -70,12 +70,35 @@ export const physicalSize = (base: string): number | undefined => sizeField(base
 /** Bytes with CRLF line ends, from `,W=`. */
 export const wireSize = (base: string): number | undefined => sizeField(base, ',W=');
 
-/** Order in which messages of unknown age get their UIDs: by the time in the name, then by the name. */
-export function compareNames(a: string, b: string): number {
-  const second = (name: string): number => Number(/^\d{1,15}/.exec(name)?.[0] ?? Number.MAX_SAFE_INTEGER);
-  const bySecond = second(a) - second(b);
-  if (bySecond !== 0) return bySecond;
-  return a < b ? -1 : a > b ? 1 : 0;
+interface NameTime {
+  readonly base: string;
+  readonly second: number;
+  readonly micros: number;
+  readonly count: number;
+}
+
+function readTime(base: string): NameTime {
+  const [, second, unique = ''] = /^(\d{1,15})(?:\.([^.,]*))?/.exec(base) ?? [];
+  const field = (letter: RegExp): number => Number(letter.exec(unique)?.[1] ?? 0);
+  return {
+    base,
+    second: Number(second ?? Number.MAX_SAFE_INTEGER),
+    micros: field(/M(\d{1,15})/),
+    count: field(/Q(\d{1,15})/),
+  };
+}
+
+/**
+ * Base names in the order in which their messages get UIDs: by the time in the name, which counts micro-seconds without leading
+ * zeroes, then by the number of the delivery in its process, then by the name.
+ */
+export function inOrderOfDelivery(bases: readonly string[]): string[] {
+  const order = (a: NameTime, b: NameTime): number =>
+    a.second - b.second || a.micros - b.micros || a.count - b.count || (a.base < b.base ? -1 : a.base > b.base ? 1 : 0);
+  return bases
+    .map(readTime)
+    .sort(order)
+    .map(({ base }) => base);
 }
 
 /** Makes names that no other process, machine or store uses. The host is escaped as Maildir asks. */

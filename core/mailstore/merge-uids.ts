@@ -1,7 +1,7 @@
 // Who has which UID, decided from `dovecot-uidlist`, from what the index knew, and from the files that are there.
 // Rules: a UID in the list holds; a UID once told to clients never comes to mean another message; a message that turns
 // up under a UID below UIDNEXT gets a new one (a session could not show it in the middle, RFC 3501 §2.3.1.1).
-import { compareNames } from './file-name.ts';
+import { inOrderOfDelivery } from './file-name.ts';
 import type { UidEntry, UidList } from './uid-list.ts';
 
 export interface MergeInput {
@@ -54,7 +54,7 @@ export function mergeUids({ list, known, newcomers, uidNext: knownNext }: MergeI
   }
   for (const base of newcomers) if (!live.has(base)) homeless.push(base);
   const append: UidEntry[] = [];
-  for (const base of homeless.sort(compareNames)) {
+  for (const base of inOrderOfDelivery(homeless)) {
     const entry = { uid: next++, fields: '', base };
     append.push(entry);
     assigned.set(base, entry.uid);

@@ -172,7 +172,7 @@ t.test('delivery by link and across file systems', async t => {
   arm(undefined);
   const bob = path.join(base, 'bob', 'new');
   t.strictSame(
-    // Names of the same second do not sort by time.
+    // `M<usec>` has no leading zeroes: names of one second are not sorted by time.
     readdirSync(bob)
       .map(name => [statSync(path.join(bob, name)).nlink, readFileSync(path.join(bob, name), 'utf8')] as const)
       .sort(([one], [other]) => other - one),

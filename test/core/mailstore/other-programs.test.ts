@@ -68,6 +68,28 @@ t.test('files come, go and change names', async t => {
   user.release();
 });
 
+t.test('messages of one second have their UIDs in the order of delivery, whoever delivered', async t => {
+  const { store, at } = openStore(t);
+  const user = await store.user('alice');
+  const box = await user.open('INBOX');
+  const inOrder = [
+    '999999999.M999999P1.host',
+    '1000000000.1234.host',
+    '1000000000.M5000P9Q10.host,S=1,W=1',
+    '1000000000.V801I2fM12000.host',
+    '1000000000.M120000P9Q9.host',
+    '1000000000.M120000P9Q10.host',
+    '1000000001.M1P1.host',
+    'M1.host',
+  ];
+  for (const name of [...inOrder].sort()) writeFileSync(at('new', name), mail(name));
+  await box.sync();
+  const subjects = await Promise.all(
+    box.records.map(async ({ uid }) => /Subject: (.*)\r/.exec(String(await (await box.message(uid))?.bytes()))?.[1]),
+  );
+  t.strictSame(subjects, inOrder);
+});
+
 t.test('a watcher hears of deliveries and of other programs', async t => {
   // The watch alone does not keep a process running.
   const busy = setInterval(() => undefined, 1000);
