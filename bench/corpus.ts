@@ -1,17 +1,18 @@
 // The SpamAssassin corpus through a whole gateway with every filter on its real engine: verdicts, time per plugin, memory.
 //   node build/bench/corpus.js [messages] [minutes]
-// Needs clamd, spamd and rspamd (Debian packages). Each message comes over SMTP with the client address of its last Received
-// field (by XCLIENT) and is delivered to a Maildir. Stops after the given minutes and says how far it came.
+// Needs clamd, spamd, rspamd and opendkim (Debian packages). Each message comes over SMTP with the client address of its last
+// Received field (by XCLIENT) and is delivered to a Maildir. The DNS knows the clients and the senders' domains. Stops after the given minutes and says how far it came.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pino } from 'pino';
-import type { TraceRecord } from '../core/mail/trace.ts';
+import { allSteps, type TraceRecord } from '../core/mail/trace.ts';
 import { startClamd } from '../test/harness/clamd.ts';
-import { corpusMessages } from '../test/harness/corpus.ts';
-import { startDnsServer } from '../test/harness/dns-server.ts';
+import { type CorpusMessage, corpusMessages } from '../test/harness/corpus.ts';
+import { type DnsNode, startDnsServer, type Zone } from '../test/harness/dns-server.ts';
 import { startTestGateway } from '../test/harness/gateway.ts';
+import { startOpenDkims } from '../test/harness/opendkim.ts';
 import { startRspamd } from '../test/harness/rspamd.ts';
 import { SmtpClient } from '../test/harness/smtp-client.ts';
 import { startSpamd } from '../test/harness/spamd.ts';
@@ -46,6 +47,26 @@ function senderOf(bytes: Buffer): string {
   return found ?? 'unknown@example.net';
 }
 
+const nameOf = (client: string): string =>
+  `mail${client
+    .split('.')
+    .reduce((sum, part) => sum * 256 + Number(part), 0)
+    .toString(36)}.client.example`;
+
+/** The world as it looked to the collector: a client's name leads back to it, a sender's domain exists. */
+function zonesOf(messages: readonly CorpusMessage[]): Zone {
+  const zones: Record<string, DnsNode> = { ...chainZones };
+  for (const { bytes } of messages) {
+    const client = clientOf(bytes);
+    const reversed = client.split('.').reverse().join('.');
+    zones[`${reversed}.in-addr.arpa`] = { PTR: [nameOf(client)] };
+    zones[nameOf(client)] = { A: [client] };
+    const domain = senderOf(bytes).replace(/^.*@/, '').toLowerCase();
+    zones[domain] ??= { A: [client] };
+  }
+  return zones;
+}
+
 interface Tally {
   readonly times: number[];
   readonly verdicts: Map<string, number>;
@@ -53,7 +74,7 @@ interface Tally {
 
 function count(tally: Map<string, Tally>, outcomes: Map<string, number>, trace: TraceRecord): void {
   const spent = new Map<string, number>();
-  for (const step of trace.steps) {
+  for (const step of allSteps(trace)) {
     const one = tally.get(step.plugin) ?? { times: [], verdicts: new Map<string, number>() };
     tally.set(step.plugin, one);
     spent.set(step.plugin, (spent.get(step.plugin) ?? 0) + step.ms);
@@ -68,9 +89,11 @@ async function main(): Promise<void> {
   const undo = new Undo();
   const folder = mkdtempSync(path.join(tmpdir(), 'postern-corpus-'));
   undo.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  const dns = await startDnsServer(chainZones);
+  const messages = corpusMessages(wanted);
+  const dns = await startDnsServer(zonesOf(messages));
   undo.teardown(() => dns.close());
   const [clamd, spamd, rspamd] = [await startClamd(undo), await startSpamd(undo), await startRspamd(undo)];
+  const opendkim = await startOpenDkims(undo, '203.0.113.25');
   const gateway = await startTestGateway({
     folder,
     log: pino({ level: 'error' }, process.stderr),
@@ -80,12 +103,11 @@ async function main(): Promise<void> {
 hostname: mx.example.org
 domains: [{ name: example.org }]
 dns: { servers: ['${dns.address}'] }
-chain:${wholeChain({ clamd: clamd.socket, spamd: spamd.socket, rspamd: `127.0.0.1:${rspamd.port}` })}`,
+chain:${wholeChain({ folder, clamd: clamd.socket, spamd: spamd.socket, rspamd: `127.0.0.1:${rspamd.port}`, milter: opendkim.unix.socket })}`,
   });
   undo.teardown(() => gateway.stop());
   await gateway.gateway.users.add('bob@example.org', { password: 'some-password' });
 
-  const messages = corpusMessages(wanted);
   const tally = new Map<string, Tally>();
   const outcomes = new Map<string, number>();
   const replies = new Map<string, number>();
@@ -95,6 +117,7 @@ chain:${wholeChain({ clamd: clamd.socket, spamd: spamd.socket, rspamd: `127.0.0.
   /** Taken out as they are counted: a run shall not measure what it keeps itself. */
   const countTraces = (): void => {
     for (const trace of (gateway.traces as TraceRecord[]).splice(0)) count(tally, outcomes, trace);
+    dns.asked.length = 0;
   };
   const port = gateway.port('smtp');
   await Promise.all(
@@ -103,7 +126,7 @@ chain:${wholeChain({ clamd: clamd.socket, spamd: spamd.socket, rspamd: `127.0.0.
       for (let message = messages[next++]; message; message = messages[next++]) {
         if (performance.now() - began > limitMs) break;
         await client.command(`XCLIENT ADDR=${clientOf(message.bytes)}`, /^220/);
-        await client.command('EHLO mail.example.net');
+        await client.command(`EHLO ${nameOf(clientOf(message.bytes))}`);
         const mail = { from: senderOf(message.bytes), to: ['bob@example.org'], body: message.bytes };
         const reply = await client.send(mail).catch(async (error: Error) => {
           await client.command('RSET', /^/);

@@ -167,7 +167,8 @@ function appendAttempt(traces: TraceStore, { id, destination, recipients, outcom
     if (!outcome) return;
     const name = outcome.kind === 'delivered' && outcome.relayed ? 'relayed' : outcome.kind;
     const detail = outcome.kind === 'delivered' ? outcome.detail : outcome.why;
-    traces.append(id, { at, address: address.text, outcome: name, detail: `${destination}: ${detail}` });
+    const steps = outcome.steps === undefined ? {} : { steps: outcome.steps };
+    traces.append(id, { at, address: address.text, outcome: name, detail: `${destination}: ${detail}`, ...steps });
   });
 }
 

@@ -1,7 +1,7 @@
 // A trace as people read it: who sent what to whom, every hook that ran with verdict, reason and milliseconds, and what
 // became of each recipient. The same text serves `postern trace` and the live view of `postern start`.
 import { stripVTControlCharacters, styleText } from 'node:util';
-import type { TraceRecord, TraceStep } from '../mail/trace.ts';
+import { allSteps, type TraceRecord, type TraceStep } from '../mail/trace.ts';
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -44,14 +44,14 @@ export function renderTrace(trace: TraceRecord, color: boolean): string {
     `  from ${printable(trace.sender === '' ? '<>' : trace.sender)} by ${printable(client.address)} (${printable(client.helo)}) on ${trace.listener}, ${printable(facts.join(', '))}`,
     ...(trace.subject === undefined ? [] : [`  subject ${printable(trace.subject)}`]),
   ];
-  const pluginWidth = Math.max(6, ...trace.steps.map(step => step.plugin.length));
-  for (const step of trace.steps) {
+  const pluginWidth = Math.max(6, ...allSteps(trace).map(step => step.plugin.length));
+  const stepLine = (step: TraceStep): string => {
     const why = `${step.observed ? '(observes only) ' : ''}${step.why ?? ''}${evidenceText(step)}`.trim();
-    lines.push(
-      `  ${step.hook.padEnd(8)}${step.plugin.padEnd(pluginWidth)}  ${paint(verdictStyles[step.verdict], step.verdict.padEnd(10))} ${`${step.ms.toFixed(2)} ms`.padStart(10)}${why === '' ? '' : `  ${printable(why)}`}`,
-    );
-  }
+    return `  ${step.hook.padEnd(8)}${step.plugin.padEnd(pluginWidth)}  ${paint(verdictStyles[step.verdict], step.verdict.padEnd(10))} ${`${step.ms.toFixed(2)} ms`.padStart(10)}${why === '' ? '' : `  ${printable(why)}`}`;
+  };
+  lines.push(...trace.steps.map(stepLine));
   for (const recipient of trace.recipients) {
+    lines.push(...(recipient.steps ?? []).map(stepLine));
     lines.push(
       `  to ${printable(recipient.address)}: ${paint(verdictStyles[recipient.outcome], recipient.outcome)}${recipient.detail ? ` (${printable(recipient.detail)})` : ''}`,
     );

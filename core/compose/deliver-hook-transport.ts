@@ -67,10 +67,10 @@ export function withDeliverHook(transport: Transport, chain: () => Chain): Trans
       );
       return recipients.map((recipient, index) => {
         const { outcome, steps = [] } = asked[index] ?? {};
-        if (outcome !== undefined && outcome.kind !== 'route') return outcomeOf(outcome, steps);
+        if (outcome !== undefined && outcome.kind !== 'route') return { ...outcomeOf(outcome, steps), steps };
         const given = byRecipient.get(recipient);
         if (!given) throw new Error(`Transport '${transport.name}' gave no outcome for a recipient`);
-        return given;
+        return { ...given, steps };
       });
     },
   };

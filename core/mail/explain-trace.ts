@@ -1,6 +1,6 @@
 // A trace in sentences: what became of a message, what decided that, and what would have changed it. For an administrator
 // with somebody on the telephone. Only what the record holds is said; what nobody tried is called unknown.
-import type { TraceEvent, TraceRecipient, TraceRecord, TraceStep } from './trace.ts';
+import { allSteps, type TraceEvent, type TraceRecipient, type TraceRecord, type TraceStep } from './trace.ts';
 
 export interface Explanation {
   /** Who sent what to whom, and what became of it. */
@@ -36,13 +36,14 @@ const list = (items: readonly string[]): string =>
 const unique = (items: readonly string[]): readonly string[] => [...new Set(items)];
 const moment = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
 
+const afterIn = ({ hook }: TraceStep): boolean => hook === 'message' || hook === 'deliver';
+
 /** The step that settled the message's end; undefined where no plugin did. */
 export function decisiveStep(record: TraceRecord): TraceStep | undefined {
   // Once the message was in, refusals of single recipients before that did not decide.
-  const wasIn = record.steps.some(step => step.hook === 'message');
-  const steps = record.steps.filter(
-    step => !step.observed && deciding.has(step.verdict) && (!wasIn || step.hook === 'message'),
-  );
+  const ran = allSteps(record);
+  const wasIn = ran.some(afterIn);
+  const steps = ran.filter(step => !step.observed && deciding.has(step.verdict) && (!wasIn || afterIn(step)));
   switch (record.outcome) {
     case 'rejected':
       return steps.findLast(step => step.verdict === 'reject');
@@ -180,7 +181,7 @@ function otherwise(record: TraceRecord): readonly string[] {
     said.push(`With onError: continue for '${step.plugin}' the message would have gone on without it.`);
     return said;
   }
-  const others = record.steps.filter(
+  const others = allSteps(record).filter(
     each =>
       each !== step &&
       !each.observed &&
@@ -211,16 +212,16 @@ const wouldHave: Readonly<Record<string, string>> = {
 
 function besides(record: TraceRecord, events: readonly TraceEvent[]): readonly string[] {
   const step = decisiveStep(record);
-  const trial = record.steps
+  const trial = allSteps(record)
     .filter(each => each.observed && deciding.has(each.verdict))
     .map(
       each =>
         `'${each.plugin}' only observes. In mode: enforce it would have ${wouldHave[each.verdict]} ${at(each)}${reasonOf(each)}`,
     );
-  const failed = record.steps
+  const failed = allSteps(record)
     .filter(each => each !== step && !each.observed && each.verdict === 'error')
     .map(each => `${named(each)} failed ${at(each)}${reasonOf(each)} The mail went on without it.`);
-  const slow = record.steps
+  const slow = allSteps(record)
     .filter(each => each.ms >= slowMs)
     .map(each => `${named(each)} took ${(each.ms / 1000).toFixed(1)} s ${at(each)}.`);
   const ends =

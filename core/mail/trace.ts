@@ -1,7 +1,7 @@
 // The one record of what happened to a message and why. The log, `postern trace` and the console all read this.
 
 export interface TraceStep {
-  /** ms since the transaction (or session) began. */
+  /** ms since the transaction, the session, or for `deliver` the delivery began. */
   readonly atMs: number;
   readonly plugin: string;
   readonly hook: string;
@@ -22,6 +22,8 @@ export interface TraceRecipient {
   /** What became of it: `delivered`, `queued`, `deferred`, `rejected`, `quarantined`, `discarded`, `expanded`, `relayed`, `bounced`. */
   readonly outcome: string;
   readonly detail?: string;
+  /** The `deliver` hooks that were asked for this recipient. */
+  readonly steps?: readonly TraceStep[];
 }
 
 export interface TraceRecord {
@@ -51,6 +53,12 @@ export interface TraceRecord {
   readonly ms: number;
 }
 
+/** Every hook that ran: for the message, then those that delivered it. */
+export const allSteps = ({ steps, recipients }: Pick<TraceRecord, 'steps' | 'recipients'>): readonly TraceStep[] => [
+  ...steps,
+  ...recipients.flatMap(recipient => recipient.steps ?? []),
+];
+
 /** What became of a recipient after the record was written: a delivery from the queue, a bounce, a release. */
 export interface TraceEvent extends TraceRecipient {
   /** ms since the epoch. */
@@ -73,16 +81,29 @@ export interface TraceSink {
   record(trace: TraceRecord): void;
 }
 
-/** A longer one loses the evidence of its steps; it comes from plugins and has no bound of its own. */
+/** A longer one loses the evidence of its steps, which comes from plugins and has no bound of its own, and those of delivery. */
 const maxJson = 256 * 1024;
 
-/** A record as it is stored. */
-export function traceJson(record: TraceRecord): string {
+/** JSON of `whole`, or of what `spare` leaves of it where that is too long or holds what JSON cannot (a cycle, a bigint). */
+function boundedJson(whole: unknown, spare: () => unknown): string {
   try {
-    const json = JSON.stringify(record);
+    const json = JSON.stringify(whole);
     if (json.length <= maxJson) return json;
   } catch {
-    // Evidence that JSON cannot hold (a cycle, a bigint): the record is kept without it.
+    // Evidence that JSON cannot hold.
   }
-  return JSON.stringify({ ...record, steps: record.steps.map(({ evidence: _, ...step }) => step) });
+  return JSON.stringify(spare());
 }
+
+const withoutEvidence = (steps: readonly TraceStep[]) => steps.map(({ evidence: _, ...step }) => step);
+
+/** A record as it is stored. */
+export const traceJson = (record: TraceRecord): string =>
+  boundedJson(record, () => ({
+    ...record,
+    steps: withoutEvidence(record.steps),
+    recipients: record.recipients.map(({ steps: _, ...recipient }) => recipient),
+  }));
+
+/** Steps of an event as they are stored. */
+export const stepsJson = (steps: readonly TraceStep[]): string => boundedJson(steps, () => withoutEvidence(steps));

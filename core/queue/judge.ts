@@ -133,10 +133,11 @@ export function refusal(request: SettleRequest, reply: Reply<4>, detail: string)
 function traceOf(leg: Leg, reply: Reply): TraceRecipient {
   const address = leg.recipient.address.text;
   const { outcome } = leg;
+  const steps = outcome?.steps === undefined ? {} : { steps: outcome.steps };
   if (outcome?.kind === 'delivered')
-    return { address, outcome: outcome.relayed ? 'relayed' : 'delivered', detail: outcome.detail };
+    return { address, outcome: outcome.relayed ? 'relayed' : 'delivered', detail: outcome.detail, ...steps };
   if (outcome?.kind === 'failed')
-    return { address, outcome: reply.code < 400 ? 'bounced' : 'rejected', detail: outcome.why };
+    return { address, outcome: reply.code < 400 ? 'bounced' : 'rejected', detail: outcome.why, ...steps };
   const detail = outcome?.kind === 'deferred' ? outcome.why : leg.destination;
-  return { address, outcome: reply.code < 400 ? 'queued' : 'deferred', detail };
+  return { address, outcome: reply.code < 400 ? 'queued' : 'deferred', detail, ...steps };
 }

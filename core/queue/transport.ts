@@ -4,6 +4,7 @@ import type { ClientFacts } from '../mail/client-facts.ts';
 import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { Rope } from '../mail/rope.ts';
+import type { TraceStep } from '../mail/trace.ts';
 
 export type { ClientFacts } from '../mail/client-facts.ts';
 
@@ -27,7 +28,8 @@ export interface RemoteWord {
   readonly text: string;
 }
 
-export type DeliveryOutcome =
+/** `steps`: the `deliver` hooks that were asked, for the trace. */
+export type DeliveryOutcome = { readonly steps?: readonly TraceStep[] } & (
   | {
       readonly kind: 'delivered';
       readonly detail: string;
@@ -44,7 +46,8 @@ export type DeliveryOutcome =
       readonly destination?: boolean;
       readonly remote?: RemoteWord;
     }
-  | { readonly kind: 'failed'; readonly reply: Reply<5>; readonly why: string; readonly remote?: RemoteWord };
+  | { readonly kind: 'failed'; readonly reply: Reply<5>; readonly why: string; readonly remote?: RemoteWord }
+);
 
 export interface Transport {
   readonly name: string;

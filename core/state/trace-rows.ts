@@ -1,5 +1,5 @@
 // How a trace lies in tables: the whole record as JSON, and beside it the columns that one searches by.
-import { type TraceEvent, type TraceRecord, traceJson } from '../mail/trace.ts';
+import { allSteps, stepsJson, type TraceEvent, type TraceRecord, traceJson } from '../mail/trace.ts';
 import type { Migration, SqlValue, Statement } from './state.ts';
 
 export const traceSchema: readonly Migration[] = [
@@ -27,6 +27,7 @@ export const traceSchema: readonly Migration[] = [
       'CREATE INDEX trace_event_by_id ON trace_event (id)',
     ],
   },
+  { id: 2, statements: ['ALTER TABLE trace_event ADD COLUMN steps TEXT'] },
 ];
 
 /** Rows of one INSERT. A fixed number keeps the statement text the same, so that it stays prepared. */
@@ -69,7 +70,7 @@ function recordRow(record: TraceRecord): readonly SqlValue[] {
 /** Plugins that only said `continue` are not indexed: they did not decide anything. */
 function decisionRows(record: TraceRecord): readonly (readonly SqlValue[])[] {
   const rows: (readonly SqlValue[])[] = [];
-  for (const { plugin, verdict } of record.steps)
+  for (const { plugin, verdict } of allSteps(record))
     if (verdict !== 'continue' && !rows.some(row => row[1] === plugin && row[2] === verdict))
       rows.push([record.id, plugin, verdict, record.receivedAt]);
   return rows;
@@ -91,8 +92,15 @@ export function recordStatements(records: readonly TraceRecord[]): readonly Stat
 
 export const appendStatements = (id: string, event: TraceEvent): readonly Statement[] => [
   {
-    sql: 'INSERT INTO trace_event (id, at, address, outcome, detail) VALUES (?, ?, ?, ?, ?)',
-    params: [id, event.at, event.address, event.outcome, event.detail ?? null],
+    sql: 'INSERT INTO trace_event (id, at, address, outcome, detail, steps) VALUES (?, ?, ?, ?, ?, ?)',
+    params: [
+      id,
+      event.at,
+      event.address,
+      event.outcome,
+      event.detail ?? null,
+      event.steps ? stepsJson(event.steps) : null,
+    ],
   },
   {
     sql: 'INSERT INTO trace_recipient VALUES (?, ?, ?, ?) ON CONFLICT (id, address) DO UPDATE SET outcome = excluded.outcome',

@@ -5,7 +5,7 @@
 // - A record is kept as it was written (JSON); what became of a recipient later is appended, never edited in.
 // - Records older than the retention, and the oldest ones beyond the size, are removed in small steps.
 import type { Clock } from '../lib/clock.ts';
-import type { TraceEvent, TraceRecord, TraceSink } from '../mail/trace.ts';
+import type { TraceEvent, TraceRecord, TraceSink, TraceStep } from '../mail/trace.ts';
 import type { State, Statement } from './state.ts';
 import { type TraceQuery, traceSearch } from './trace-query.ts';
 import { appendStatements, recordStatements, traceSchema } from './trace-rows.ts';
@@ -172,7 +172,7 @@ async function readTraces(
   if (ids.length === 0) return [];
   const marks = ids.map(() => '?').join(', ');
   const events = await state.query(
-    `SELECT id, at, address, outcome, detail FROM trace_event WHERE id IN (${marks}) ORDER BY at, seq`,
+    `SELECT id, at, address, outcome, detail, steps FROM trace_event WHERE id IN (${marks}) ORDER BY at, seq`,
     ids,
   );
   return rows.map(row => {
@@ -183,6 +183,7 @@ async function readTraces(
         address: String(event['address']),
         outcome: String(event['outcome']),
         ...(typeof event['detail'] === 'string' && { detail: event['detail'] }),
+        ...(typeof event['steps'] === 'string' && { steps: JSON.parse(event['steps']) as readonly TraceStep[] }),
       }));
     return withEvents(JSON.parse(String(row['record'])) as TraceRecord, own, Number(row['seq']));
   });
@@ -191,12 +192,16 @@ async function readTraces(
 function withEvents(record: TraceRecord, events: readonly TraceEvent[], seq: number): StoredTrace {
   if (events.length === 0) return { record, seq, events };
   const last = new Map(record.recipients.map(recipient => [recipient.address.toLowerCase(), recipient]));
-  for (const { address, outcome, detail } of events)
+  for (const { address, outcome, detail, steps = [] } of events) {
+    const before = last.get(address.toLowerCase());
+    const ran = [...(before?.steps ?? []), ...steps];
     last.set(address.toLowerCase(), {
-      address: last.get(address.toLowerCase())?.address ?? address,
+      address: before?.address ?? address,
       outcome,
       ...(detail !== undefined && { detail }),
+      ...(ran.length > 0 && { steps: ran }),
     });
+  }
   return { record: { ...record, recipients: [...last.values()] }, seq, events };
 }
 

@@ -1,6 +1,9 @@
 // node malformed-run.js SEED FROM TO: sends the malformed messages of these numbers through the chain with every filter that needs
 // no engine and prints what came of it as JSON. A process of its own: a test runner watches every promise, which costs
 // more than the chain does.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { pino } from 'pino';
@@ -42,11 +45,11 @@ function heapMiB(): number {
   return (heapUsed + external) / 1024 ** 2;
 }
 
-async function entries() {
+async function entries(folder: string) {
   const more = `
   - example-per-recipient: { recipients: [{ address: bob@example.org, attachments: false }] }
   - example-header-stamp`;
-  const read = readChain((parse(`chain:\n${wholeChain()}${more}`) as { chain: never }).chain);
+  const read = readChain((parse(`chain:\n${wholeChain({ folder })}${more}`) as { chain: never }).chain);
   if (read.problems.length > 0) throw new Error(JSON.stringify(read.problems));
   return Promise.all(
     read.entries.map(async ({ plugin: spec, isolate: _, ...entry }) => ({
@@ -60,10 +63,11 @@ async function entries() {
 }
 
 async function run(seed: number, from: number, to: number): Promise<MalformedRun> {
+  const folder = mkdtempSync(path.join(tmpdir(), 'postern-malformed-'));
   const users = { 'bob@example.org': 'x' };
   const host = await testHost({ dns: chainZones, accounts: { local: ['example.org'], users } });
   const deps = { clock: systemClock, log: pino({ level: 'silent' }), hostFor: () => host };
-  const chain = await loadChain(await entries(), deps);
+  const chain = await loadChain(await entries(folder), deps);
   const live = chain.openSession(session);
   await live.connect();
   await live.helo('client.example');
@@ -91,6 +95,7 @@ async function run(seed: number, from: number, to: number): Promise<MalformedRun
   const late = heapMiB();
   await chain.close();
   await host.close();
+  rmSync(folder, { recursive: true });
   return { failed, seen, heapMiB: [early, late] };
 }
 
