@@ -7,6 +7,8 @@ import t, { type Test } from 'tap';
 import { loadConfig } from '../../../core/config/load.ts';
 import { checkConfig } from '../../../core/gateway.ts';
 import { systemClock } from '../../../core/lib/clock.ts';
+import { decisiveStep } from '../../../core/mail/explain-trace.ts';
+import type { TraceRecord } from '../../../core/mail/trace.ts';
 import { mailAuth } from '../../../plugins/mail-auth/index.ts';
 import { startDnsServer } from '../../harness/dns-server.ts';
 import { makeKey } from '../../harness/forge-signature.ts';
@@ -166,6 +168,15 @@ t.test('reject: in the session for one, by report for one of several; discard; L
   t.match(await at.send('cat'), /^250 /);
   t.equal(at.texts('cat').length, 0);
   t.match(at.gateway.traces.at(-1)?.recipients[0]?.detail, /discarded .*rules of cat@example\.org/);
+  const ran = at.gateway.traces.map(({ recipients }) =>
+    recipients.map(({ steps = [] }) => steps.map(({ plugin, hook, verdict }) => `${hook} ${plugin} ${verdict}`)),
+  );
+  t.strictSame(ran, [
+    [['deliver sieve reject']],
+    [['deliver sieve reject'], ['deliver sieve accept']],
+    [['deliver sieve discard']],
+  ]);
+  t.match(decisiveStep(at.gateway.traces[0] as TraceRecord), { plugin: 'sieve', why: /No, thank you/ });
 
   const lmtp = await SmtpClient.open(at.gateway.port('lmtp'));
   t.teardown(() => lmtp.close());

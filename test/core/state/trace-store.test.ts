@@ -99,7 +99,8 @@ t.test('records are found by everything that one asks for, newest first, page by
 
 t.test('what becomes of a recipient later is appended, whichever comes first', async t => {
   const { store, clock } = await open(t);
-  store.append('late', { at: 5, address: 'bob@example.org', outcome: 'deferred', detail: '451 later' });
+  const step = { atMs: 1, plugin: 'sieve', hook: 'deliver', verdict: 'defer', ms: 1 };
+  store.append('late', { at: 5, address: 'bob@example.org', outcome: 'deferred', detail: '451 later', steps: [step] });
   await store.flush();
   store.record(record('late'));
   clock.fire();
@@ -110,11 +111,11 @@ t.test('what becomes of a recipient later is appended, whichever comes first', a
   t.match(found, {
     record: {
       recipients: [
-        { address: 'Bob@example.org', outcome: 'bounced', detail: undefined },
+        { address: 'Bob@example.org', outcome: 'bounced', detail: undefined, steps: [step] },
         { address: 'new@example.org', outcome: 'relayed' },
       ],
     },
-    events: [{ at: 5, detail: '451 later' }, { at: 9 }, { outcome: 'relayed' }],
+    events: [{ at: 5, detail: '451 later', steps: [step] }, { at: 9 }, { outcome: 'relayed' }],
   });
   t.equal((await store.search({ recipientOutcome: 'bounced' })).length, 1);
 });
@@ -125,7 +126,14 @@ t.test('evidence that JSON cannot hold, or far too much of it, costs the evidenc
   store.record(record('big', { steps: [{ ...step, evidence: { n: 1n } }] }));
   store.record(record('long', { steps: [{ ...step, evidence: { text: 'x'.repeat(300_000) } }] }));
   await store.flush();
+  const evidence = { n: 1n };
+  store.record(
+    record('delivered', { recipients: [{ address: 'a@b.test', outcome: 'x', steps: [{ ...step, evidence }] }] }),
+  );
+  store.append('delivered', { at: 5, address: 'a@b.test', outcome: 'y', steps: [{ ...step, evidence }] });
+  await store.flush();
   for (const id of ['big', 'long']) t.same((await store.find(id))?.record.steps, [step]);
+  t.same((await store.find('delivered'))?.record.recipients, [{ address: 'a@b.test', outcome: 'y', steps: [step] }]);
   t.same(warnings, []);
 });
 
