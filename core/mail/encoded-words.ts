@@ -92,6 +92,10 @@ export function encodeWord(text: string): string {
 // White space, `=?` that would read as an encoded word, and everything beyond ASCII need encoding.
 const needsEncoding = (word: string): boolean => /[^\x20-\x7e\t]/.test(word) || word.includes('=?');
 
+/** A value that may hold encoded words and text beyond ASCII side by side, in ASCII; one that is ASCII comes back as it is. */
+export const encodeRest = (value: string): string =>
+  /[^\x00-\x7f]/.test(value) ? encodeWords(decodeWords(value)) : value;
+
 /** An unstructured value with those words encoded that need it; ASCII text comes back as it is. */
 export function encodeWords(text: string): string {
   if (!needsEncoding(text)) return text;

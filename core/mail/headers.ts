@@ -3,6 +3,8 @@
 // field (no colon, or a name RFC 5322 §3.6.8 forbids) is kept as a field with an empty name and reported as a defect:
 // the section ends at the first empty line and nowhere else, so that every reader of the message agrees where.
 
+import { decodeText } from './charset.ts';
+
 export interface HeaderField {
   /** As written, without the colon and white space before it (RFC 5322 §4.5); `''` for a line that is no field. */
   readonly name: string;
@@ -98,6 +100,15 @@ const unfold = (text: string): string =>
         .replace(/\r?\n/g, ' ')
         .trim()
     : text.trim();
+
+/**
+ * The value of a field as text that may be written back: bytes that are no UTF-8 are read as windows-1252 instead of being
+ * lost, and what no field may hold (NUL, stray CR) is a space. Encoded words are not decoded.
+ */
+export function fieldText({ raw }: HeaderField): string {
+  const text = decodeText(raw.subarray(raw.indexOf(COLON) + 1));
+  return unfold(text.replace(/\r(?!\n)|\0/g, ' '));
+}
 
 /**
  * Where the field's name ends and its colon stands, relative to `start`; undefined where RFC 5322 §3.6.8 sees no name.

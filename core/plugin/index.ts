@@ -30,10 +30,10 @@ export {
   signatureAlgorithm,
   signedValue,
 } from '../mail/dkim-signature.ts';
-export { decodeWords, encodeWords } from '../mail/encoded-words.ts';
+export { decodeWords, encodeRest, encodeWords } from '../mail/encoded-words.ts';
 export type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
 export { renderField } from '../mail/header-edit.ts';
-export type { HeaderField, HeaderList } from '../mail/headers.ts';
+export { fieldText, type HeaderField, type HeaderList } from '../mail/headers.ts';
 export { decodeEntities } from '../mail/html-entities.ts';
 export type { Message } from '../mail/message.ts';
 export { formatMessageId } from '../mail/message-id.ts';

@@ -6,7 +6,9 @@ import {
   definePlugin,
   type Edit,
   editParts,
+  encodeRest,
   encodeWords,
+  fieldText,
   findSeals,
   glob,
   type Host,
@@ -110,9 +112,9 @@ function createMarker(settings: Options, host: Host) {
     const { subject } = settings;
     if (subject === '') return [];
     const field = message.headers.get('subject');
-    if (field && decodeWords(field.value).includes(subject)) return [];
-    // The rest stays as it was encoded.
-    const value = `${encodeWords(subject)}${field && field.value !== '' ? ` ${field.value}` : ''}`;
+    const before = field ? fieldText(field) : '';
+    if (decodeWords(before).includes(subject)) return [];
+    const value = `${encodeWords(subject)} ${encodeRest(before)}`.trimEnd();
     return [{ kind: 'replace-header', name: 'Subject', value, encoded: true, ...(field && { index: 0 }) }];
   }
 

@@ -7,6 +7,7 @@ import {
   defer,
   definePlugin,
   type Edit,
+  fieldText,
   type Gate,
   type Host,
   type InMail,
@@ -183,8 +184,9 @@ function createRewriter(settings: Options, host: Host) {
           ? change.headerRecipient
           : undefined;
       if (!rule) continue;
-      const value = changeAddresses(field.value, address => rule(address, notes));
-      if (value !== field.value) edits.push({ kind: 'replace-header', name: field.name, value, index, encoded: true });
+      const before = fieldText(field);
+      const value = changeAddresses(before, address => rule(address, notes));
+      if (value !== before) edits.push({ kind: 'replace-header', name: field.name, value, index, encoded: true });
     }
     return edits;
   }

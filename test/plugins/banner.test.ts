@@ -44,6 +44,12 @@ t.test('the field, the subject, and whose mail', async t => {
   t.equal(await subject('Subject: =?utf-8?q?=C3=A4?= b'), '[EXT] =?utf-8?q?=C3=A4?= b', 'the rest stays as it was');
   t.equal(await subject('Subject: Re: [EXT] Hello'), 'Re: [EXT] Hello', 'not twice');
   t.equal(await subject('X: y'), '[EXT]');
+  const raw = Buffer.from('Subject: Gr\xf6\xdfe =?utf-8?q?=C3=A4?=\0 x\ry z\r\n\r\nb\r\n', 'latin1');
+  t.equal(
+    (await text({ ...quiet, subject: '[EXT]' }, raw)).split('\n')[0],
+    'Subject: [EXT] =?utf-8?b?R3LDtsOfZSDDpA==?= x y z',
+    'what no field may hold goes, what has no charset is read as windows-1252',
+  );
   t.match(await subject('Subject: x', '[ÄU\u00dfen]'), /^=\?utf-8\?.*\?= x$/i);
 });
 

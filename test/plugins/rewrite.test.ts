@@ -41,7 +41,7 @@ async function rewritten(
   }: {
     readonly from?: string | null;
     readonly to?: string;
-    readonly text?: string;
+    readonly text?: string | Buffer;
     readonly client?: ClientFacts;
   } = {},
 ) {
@@ -53,7 +53,7 @@ async function rewritten(
   await p.connect(client);
   await p.mail(from);
   const rcpt = await p.rcpt(to);
-  const answer = await p.message(`${text}\n\nbody\n`);
+  const answer = await p.message(Buffer.isBuffer(text) ? text : `${text}\n\nbody\n`);
   const outcome = answer.outcome as unknown as {
     readonly sender: { readonly text: string } | null;
     readonly recipients: readonly { readonly address: { readonly text: string } }[];
@@ -174,6 +174,12 @@ t.test('names of people stay as they were encoded', async t => {
     (await rewritten({ headerSender: ['inline:{ me@h.test=X@x.test }'] }, { text })).text,
     text.replace('me@h.test', 'X@x.test'),
   );
+});
+
+t.test('a field with bytes that no field may hold is rewritten, not a reason to defer', async t => {
+  const text = Buffer.from('From: "J\xfcrgen\0" <me@h.test>\r\n\r\nb\r\n', 'latin1');
+  const made = await rewritten({ headerSender: ['inline:{ me@h.test=X@x.test }'] }, { text });
+  t.match(made.text, 'From: "J\u00fcrgen " <X@x.test>');
 });
 
 t.test('whose mail', async t => {
