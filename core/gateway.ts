@@ -295,7 +295,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   const forwarding = createForwarding(() => pluginHosts.offers(current.names).rewriteForwarded);
   const recipients = stack.add(
     'recipients',
-    await openRecipientSources({ state, clock, log, env: deps.env, routes: () => current.relayRoutes }),
+    await openRecipientSources({ state, clock, log, dns, env: deps.env, routes: () => current.relayRoutes }),
   );
 
   const generate = async (config: LoadedConfig, previous?: Chain): Promise<Generation> => {

@@ -6,9 +6,9 @@ import type { Logger } from 'pino';
 import type { DirectoryOptions, DomainOptions, GatewayOptions } from '../config/gateway-options.ts';
 import { ConfigError, type ConfigProblem, type LoadedConfig } from '../config/load.ts';
 import type { Clock } from '../lib/clock.ts';
-import { createFailover } from '../lib/failover.ts';
 import type { Address } from '../mail/address.ts';
-import { connectLdap, type LdapOptions, ldapIsPrivate } from '../net/ldap.ts';
+import { type LdapOptions, ldapIsPrivate } from '../net/ldap.ts';
+import type { Dns } from '../plugin/contract.ts';
 import { parseAddressList, parseAddressMap, tableSource } from '../recipients/address-table.ts';
 import { type Callout, type CalloutAnswer, type CalloutBackend, createCallout } from '../recipients/callout.ts';
 import { openCalloutStore } from '../recipients/callout-store.ts';
@@ -24,6 +24,7 @@ import type { RecipientSource, Verification } from '../recipients/source.ts';
 import { createVerifier } from '../recipients/verifier.ts';
 import type { RelayOutcome } from '../relay/outcome.ts';
 import type { State } from '../state/state.ts';
+import { createDirectoryServers } from './directory-servers.ts';
 import type { RelayRoutes } from './relay-routes.ts';
 import { readSecret } from './secret.ts';
 
@@ -31,6 +32,7 @@ export interface RecipientParts {
   readonly state: State;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly dns: Dns;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly routes: () => RelayRoutes;
 }
@@ -75,6 +77,10 @@ export function checkRecipientOptions(config: LoadedConfig, env?: Env): readonly
 function directoryProblems(config: LoadedConfig, options: DirectoryOptions, index: number, env: Env): ConfigProblem[] {
   const at = (key: string, message: string) => config.locate(['directories', index, key], message);
   const problems: ConfigProblem[] = [];
+  if (options.urls.length === 0 && options.domain === undefined)
+    problems.push(at('urls', `Name the servers: 'urls', or a 'domain' whose SRV records name them`));
+  if (options.urls.length > 0 && options.domain !== undefined)
+    problems.push(at('domain', `Either 'urls' or 'domain': both name the servers`));
   if (config.options.directories.findIndex(other => other.name === options.name) !== index)
     problems.push(at('name', `There are two directories '${options.name}'`));
   if ((options.bindDn === undefined) !== (options.password === undefined))
@@ -115,16 +121,14 @@ function domainProblems(config: LoadedConfig, domain: DomainOptions, index: numb
   return problems;
 }
 
-function ldapOptions(options: DirectoryOptions, config: LoadedConfig, env: Env): readonly LdapOptions[] {
+function ldapOptions(options: DirectoryOptions, config: LoadedConfig, env: Env): Omit<LdapOptions, 'url' | 'startTls'> {
   const password = options.password && readSecret(options.password, config.folder, env);
-  return options.urls.map(url => ({
-    url,
-    startTls: options.startTls && url.startsWith('ldap:'),
+  return {
     ...(options.caFile === undefined ? {} : { caFile: path.resolve(config.folder, options.caFile) }),
     ...(options.bindDn !== undefined && typeof password === 'string' ? { bind: { dn: options.bindDn, password } } : {}),
     timeoutMs: options.timeout,
     pageSize: options.pageSize,
-  }));
+  };
 }
 
 /** RFC 3463: which refusals of RCPT are about the address itself. Mailbox full, policy and greylisting say nothing of it. */
@@ -147,10 +151,9 @@ export async function openRecipientSources(parts: RecipientParts): Promise<Recip
   let cancelSweep: (() => void) | undefined;
 
   async function newDirectory(config: LoadedConfig, options: DirectoryOptions): Promise<RecipientDirectory> {
-    const servers = createFailover(ldapOptions(options, config, parts.env), server => server.url, {
+    const servers = createDirectoryServers(options, ldapOptions(options, config, parts.env), {
       clock,
-      attemptMs: options.timeout,
-      retryMs: 60_000,
+      dns: parts.dns,
       onChange: (server, why) => log.warn({ directory: options.name, server, why }, 'directory-server'),
     });
     return openDirectory({
@@ -166,9 +169,7 @@ export async function openRecipientSources(parts: RecipientParts): Promise<Recip
       store: openDirectoryStore(state, options.name),
       clock,
       log,
-      connect: signal =>
-        // The connection lives on when the attempt to open it is over, so it has the longer signal.
-        servers.run(signal, async server => ({ server: server.url, connection: await connectLdap(server, signal) })),
+      connect: signal => servers.connect(signal),
     });
   }
 

@@ -163,8 +163,22 @@ const directory = z.strictObject({
     .describe('Name for `domains[].recipients.directory` and for status and log.'),
   urls: z
     .array(z.string().regex(/^ldaps?:\/\/[^/\s]+\/?$/, 'Expected ldap://host[:port] or ldaps://host[:port]'))
+    .default([])
+    .describe(
+      'Servers, in order of preference: `ldaps://dc1.corp.example`; Active Directory: the domain controllers. Or name a `domain`.',
+    ),
+  domain: domainName()
+    .optional()
+    .describe(
+      'In place of `urls`: the domain whose SRV records name the servers, looked up at each connect: `_ldap._tcp.dc._msdcs.DOMAIN` (Active Directory), else `_ldap._tcp.DOMAIN`. They are asked by `ldaps://`, with `startTls` on the port of the record. Hosts outside the domain count only where DNSSEC vouches for the records.',
+    ),
+  ldapsPort: z
+    .number()
+    .int()
     .min(1)
-    .describe('Servers, in order of preference: `ldaps://dc1.corp.example`; Active Directory: the domain controllers.'),
+    .max(65535)
+    .default(636)
+    .describe('Port for `ldaps://` to the servers of `domain`; SRV records tell only that of `ldap://`.'),
   startTls: z.boolean().default(false).describe('Encrypt `ldap://` connections by StartTLS.'),
   caFile: filePath()
     .optional()
@@ -188,7 +202,9 @@ const directory = z.strictObject({
   interval: duration().prefault('5m').describe('How often changes are read (`uSNChanged`).'),
   resync: duration()
     .prefault('6h')
-    .describe('How often everything is read: finds deletions; without `uSNChanged` it is the only way to read.'),
+    .describe(
+      'How often everything is read: finds deletions where the server does not show them (Active Directory: may `bindDn` list `CN=Deleted Objects`?); without `uSNChanged` it is the only way to read.',
+    ),
   timeout: duration().prefault('30s').describe('Longest wait for one answer of a server.'),
   pageSize: z.number().int().min(1).max(1000).default(500).describe('Entries of one page (RFC 2696).'),
 });

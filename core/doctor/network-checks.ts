@@ -288,8 +288,8 @@ export function checkDirectories(
   facts: readonly DirectoryFacts[] | undefined,
 ): readonly Finding[] {
   const { ok, warn, fail, skip } = findings('directory');
-  return config.options.directories.map(({ name, urls }) => {
-    const subject = `${name} (${urls.join(', ')})`;
+  return config.options.directories.map(({ name, urls, domain }) => {
+    const subject = `${name} (${domain ?? urls.join(', ')})`;
     const known = facts?.find(each => each.name === name);
     if (!known) return skip(subject, 'the running gateway knows', 'Start the gateway and ask again');
     const detail = `${known.addresses} addresses, read ${known.syncedAt === 0 ? 'never' : new Date(known.syncedAt).toISOString().slice(0, 19)}`;

@@ -1,12 +1,20 @@
-// LDAP for reading: connects, encrypts, binds, searches page by page (RFC 4511, RFC 2696). The only file that knows ldapts.
+// LDAP for reading: connects, encrypts, binds, searches page by page (RFC 4511, RFC 2696); attributes come whole, however
+// many values they have. The only file that knows ldapts.
 // Credentials never cross an unencrypted connection but to this very machine (invariant I8).
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
-import { Client, type Entry } from 'ldapts';
+import tls from 'node:tls';
+import { Client, type ClientOptions, Control, type Entry, type SearchOptions } from 'ldapts';
+import { completeRanges, type RawAttributes } from './ldap-ranges.ts';
+
+/** For the LDAP server of the test kit. */
+export { BerReader, BerWriter, Control, ControlParser, PagedResultsControl } from 'ldapts';
 
 export interface LdapOptions {
   /** `ldap://host:port` or `ldaps://host:port`. */
   readonly url: string;
+  /** IP address to connect to; default: what the system knows of the host. Certificates are for the host either way. */
+  readonly address?: string;
   /** Upgrade `ldap://` by StartTLS (RFC 4511 §4.14). */
   readonly startTls: boolean;
   /** PEM file of the authorities that vouch for the server; default: those Node trusts. */
@@ -30,16 +38,20 @@ export interface LdapSearch {
   readonly scope: 'base' | 'sub';
   readonly filter: string;
   readonly attributes: readonly string[];
+  /** Deleted objects too, of a server whose root entry lists `showDeletedControl` ([MS-ADTS] 3.1.1.3.4.1.14). */
+  readonly showDeleted?: boolean;
 }
 
 export interface LdapConnection {
-  /** Page after page. */
+  /** Page after page. Where the server refuses, the error's `code` is the result code (a number, RFC 4511 §4.1.9). */
   search(request: LdapSearch): AsyncIterable<readonly LdapEntry[]>;
   close(): Promise<void>;
 }
 
 /** Attributes of Active Directory that are no text. */
 const binary = ['objectGUID', 'invocationId'];
+
+export const showDeletedControl = '1.2.840.113556.1.4.417';
 
 const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || host.startsWith('127.');
 
@@ -49,18 +61,21 @@ export function ldapIsPrivate({ url, startTls }: Pick<LdapOptions, 'url' | 'star
   return protocol === 'ldaps:' || startTls || isLoopback(hostname.replace(/^\[|\]$/g, ''));
 }
 
-function entryOf(entry: Entry): LdapEntry {
-  const raw = (attribute: string): readonly (string | Buffer)[] => {
-    const wanted = attribute.toLowerCase();
-    const name = Object.keys(entry).find(key => key.toLowerCase() === wanted);
-    const value = name === undefined || name === 'dn' ? undefined : entry[name];
-    return value === undefined ? [] : Array.isArray(value) ? value : [value];
-  };
+function rawOf({ dn: _, ...attributes }: Entry): RawAttributes {
+  return Object.fromEntries(
+    Object.entries(attributes).map(([name, value]) => [name, Array.isArray(value) ? value : [value]]),
+  );
+}
+
+function entryOf(dn: string, attributes: ReadonlyMap<string, readonly (string | Buffer)[]>): LdapEntry {
   return {
-    dn: entry.dn,
-    values: attribute => raw(attribute).map(value => (typeof value === 'string' ? value : value.toString('utf8'))),
+    dn,
+    values: attribute =>
+      (attributes.get(attribute.toLowerCase()) ?? []).map(value =>
+        typeof value === 'string' ? value : value.toString('utf8'),
+      ),
     hex(attribute) {
-      const [value] = raw(attribute);
+      const [value] = attributes.get(attribute.toLowerCase()) ?? [];
       if (value === undefined || value.length === 0) return undefined;
       return (typeof value === 'string' ? Buffer.from(value) : value).toString('hex');
     },
@@ -77,12 +92,14 @@ export async function connectLdap(options: LdapOptions, signal: AbortSignal): Pr
     ...(net.isIP(host) === 0 ? { servername: host } : {}),
     ...(options.caFile === undefined ? {} : { ca: readFileSync(options.caFile) }),
   };
+  const { address } = options;
   const client = new Client({
     url: options.url,
     timeout: options.timeoutMs,
     connectTimeout: options.timeoutMs,
     strictDN: false,
     ...(options.url.startsWith('ldaps:') ? { tlsOptions } : {}),
+    ...(address === undefined ? {} : connectTo(address, options.url.startsWith('ldaps:'))),
   });
   const close = async (): Promise<void> => {
     signal.removeEventListener('abort', onAbort);
@@ -93,28 +110,59 @@ export async function connectLdap(options: LdapOptions, signal: AbortSignal): Pr
   signal.addEventListener('abort', onAbort, { once: true });
   try {
     if (options.startTls) await client.startTLS({ host, ...tlsOptions });
-    if (options.bind) await client.bind(options.bind.dn, options.bind.password);
+    // RFC 4513 §5.1.1: nobody is nobody by a bind too, and the connection is there.
+    await client.bind(options.bind?.dn ?? '', options.bind?.password ?? '');
   } catch (error) {
     await close();
     // The library's own words are often but a code.
     const { name, message } = error as Error;
     throw new Error(`${options.url}: ${name === 'Error' ? '' : `${name} `}${message.trim()}`, { cause: error });
   }
+  function usable(): void {
+    signal.throwIfAborted();
+    // The client connects again on its own: unencrypted, and as nobody.
+    if (!client.isBound) throw new Error(`${options.url} closed the connection`);
+  }
   return {
-    async *search({ base, scope, filter, attributes }) {
-      // The client connects again on its own: unencrypted, and as nobody.
-      if (!client.isConnected || (options.bind && !client.isBound))
-        throw new Error(`${options.url} closed the connection`);
+    async *search({ base, scope, filter, attributes, showDeleted }) {
+      const controls = showDeleted === true ? [new Control(showDeletedControl, { critical: true })] : [];
       const request = { scope, filter, attributes: [...attributes], explicitBufferAttributes: binary };
+      const again = (dn: string) => async (attribute: string) => {
+        usable();
+        const one: SearchOptions = { scope: 'base', filter: '(objectClass=*)', attributes: [attribute] };
+        const [entry] = (await client.search(dn, one, controls)).searchEntries;
+        return entry && rawOf(entry);
+      };
+      const whole = async (entries: readonly Entry[]): Promise<readonly LdapEntry[]> => {
+        const found: LdapEntry[] = [];
+        for (const entry of entries)
+          found.push(entryOf(entry.dn, await completeRanges(entry.dn, rawOf(entry), again(entry.dn))));
+        return found;
+      };
+      usable();
       if (scope === 'base') {
-        yield (await client.search(base, request)).searchEntries.map(entryOf);
+        yield await whole((await client.search(base, request, controls)).searchEntries);
         return;
       }
-      for await (const page of client.searchPaginated(base, { ...request, paged: { pageSize: options.pageSize } })) {
+      const paged = { ...request, paged: { pageSize: options.pageSize } };
+      for await (const page of client.searchPaginated(base, paged, controls)) {
         signal.throwIfAborted();
-        yield page.searchEntries.map(entryOf);
+        yield await whole(page.searchEntries);
       }
     },
     close,
   };
+}
+
+/** How the client reaches a host whose address is known. */
+function connectTo(
+  address: string,
+  secure: boolean,
+): Pick<ClientOptions, 'createConnection' | 'createSecureConnection'> {
+  const plain = (port: number): net.Socket => net.connect(port, address);
+  const encrypted = (port: number, _host: string, more?: tls.ConnectionOptions): tls.TLSSocket =>
+    tls.connect({ ...more, port, host: address });
+  return secure
+    ? { createSecureConnection: encrypted as typeof tls.connect }
+    : { createConnection: plain as typeof net.connect };
 }

@@ -4,8 +4,8 @@
 // - Answers come from memory, which is the durable copy; the directory is never asked while a client waits. A directory
 //   that is dead, refuses us, or suddenly shows next to nothing changes no answer.
 // - Reads what changed since the last time (`uSNChanged`, a number that each server counts for itself, so another server
-//   or a restored one means a whole read). Deleted objects are not among the changes: a whole read from time to time
-//   finds them gone.
+//   or a restored one means a whole read). Deleted objects are among the changes only where the server shows them to us;
+//   elsewhere a whole read from time to time finds them gone.
 // - The mark is taken before the read begins: what changes meanwhile is read again next time.
 import type { Logger } from 'pino';
 import type { Clock } from '../lib/clock.ts';
@@ -18,13 +18,15 @@ export interface DirectoryEntry {
   values(attribute: string): readonly string[];
   hex(attribute: string): string | undefined;
 }
-/** The shape of `net/ldap.ts`. */
+/** The shape of `net/ldap.ts`. Where the server refuses, the `code` of the error is the result code, a number. */
 export interface DirectoryConnection {
   search(request: {
     readonly base: string;
     readonly scope: 'base' | 'sub';
     readonly filter: string;
     readonly attributes: readonly string[];
+    /** Deleted objects too ([MS-ADTS] 3.1.1.3.4.1.14). */
+    readonly showDeleted?: boolean;
   }): AsyncIterable<readonly DirectoryEntry[]>;
   close(): Promise<void>;
 }
@@ -87,6 +89,8 @@ const shrinkAbove = 10;
 const shrinkShare = 0.5;
 const batchSize = 500;
 const firstRetryMs = 5_000;
+/** What the root entry lists where deleted objects can be asked for. */
+const showDeletedControl = '1.2.840.113556.1.4.417';
 
 /** Everything an entry says: `SMTP:primary@x`, `smtp:alias@x`, `user@x`; other schemes (X400, SIP, EUM) are none of ours. */
 export function addressesOf(values: readonly string[]): readonly string[] {
@@ -131,8 +135,19 @@ export async function openDirectory(parts: DirectoryParts): Promise<RecipientDir
     replaceKnown(next);
   }
 
-  async function one(connection: DirectoryConnection, base: string, attributes: readonly string[]) {
-    for await (const [entry] of connection.search({ base, scope: 'base', filter: '(objectClass=*)', attributes }))
+  async function one(
+    connection: DirectoryConnection,
+    base: string,
+    attributes: readonly string[],
+    more: { readonly showDeleted?: boolean } = {},
+  ) {
+    for await (const [entry] of connection.search({
+      base,
+      scope: 'base',
+      filter: '(objectClass=*)',
+      attributes,
+      ...more,
+    }))
       return entry;
     return undefined;
   }
@@ -144,6 +159,7 @@ export async function openDirectory(parts: DirectoryParts): Promise<RecipientDir
       'dsServiceName',
       'defaultNamingContext',
       'namingContexts',
+      'supportedControl',
     ]);
     const base = options.base ?? root?.values('defaultNamingContext')[0] ?? root?.values('namingContexts')[0];
     if (base === undefined) throw new Error('The directory names no base to search: set `base`');
@@ -151,7 +167,54 @@ export async function openDirectory(parts: DirectoryParts): Promise<RecipientDir
     // A server restored from a backup has another invocation id: its numbers begin again.
     const invocation =
       service === undefined ? undefined : (await one(connection, service, ['invocationId']))?.hex('invocationId');
-    return { base, id: invocation ?? service ?? server, mark: root?.values('highestCommittedUSN')[0] };
+    return {
+      base,
+      id: invocation ?? service ?? server,
+      mark: root?.values('highestCommittedUSN')[0],
+      // Deleted objects leave the place where they were, so the whole naming context is searched for them.
+      deletedBelow: root?.values('supportedControl').includes(showDeletedControl)
+        ? (contextOf(base, root.values('namingContexts')) ?? root.values('defaultNamingContext')[0])
+        : undefined,
+    };
+  }
+
+  /**
+   * Ids of objects that were deleted: they keep their id and number, lose their addresses, carry `isDeleted` and live in
+   * a container that few may read ([MS-ADTS] 3.1.1.5.5.1). Undefined where the server does not show them to us.
+   */
+  async function deleted(
+    connection: DirectoryConnection,
+    context: string,
+    since: string,
+  ): Promise<readonly string[] | undefined> {
+    const found: string[] = [];
+    try {
+      // Without the right to list the container a search finds nothing and says nothing ([MS-ADTS] 6.1.1.4.2).
+      const container = await one(connection, `CN=Deleted Objects,${context}`, ['1.1'], { showDeleted: true });
+      if (!container) return withoutDeleted('the container of deleted objects cannot be read');
+      for await (const page of connection.search({
+        base: context,
+        scope: 'sub',
+        filter: `(&(isDeleted=TRUE)${since})`,
+        attributes: ids,
+        showDeleted: true,
+      }))
+        for (const entry of page) found.push(idOf(entry));
+    } catch (error) {
+      const code = refusalOf(error);
+      if (code === undefined) throw error;
+      return withoutDeleted((error as Error).message.trim() || `LDAP result ${code}`);
+    }
+    deletedHidden = undefined;
+    return found;
+  }
+  let deletedHidden: string | undefined;
+
+  function withoutDeleted(reason: string): undefined {
+    if (deletedHidden === undefined)
+      log.warn({ directory: options.name, why: reason }, 'directory-deletions-not-shown');
+    deletedHidden = reason;
+    return undefined;
   }
 
   /** Highest `uSNChanged`, for directories that have the attribute and do not tell the number itself. */
@@ -197,11 +260,17 @@ export async function openDirectory(parts: DirectoryParts): Promise<RecipientDir
   }
   let staged: Set<string> | undefined;
 
-  async function delta(connection: DirectoryConnection, base: string, mark: string, generation: number): Promise<void> {
+  async function delta(
+    connection: DirectoryConnection,
+    { base, deletedBelow }: { readonly base: string; readonly deletedBelow: string | undefined },
+    mark: string,
+    generation: number,
+  ): Promise<void> {
     const since = `(uSNChanged>=${BigInt(mark) + 1n})`;
     const search = { base, scope: 'sub' } as const;
     // What changed so that the filter does not find it any more must go; so all that changed is asked for first.
-    const changed = new Set<string>();
+    const gone = deletedBelow === undefined ? undefined : await deleted(connection, deletedBelow, since);
+    const changed = new Set(gone);
     for await (const page of connection.search({ ...search, filter: since, attributes: ids }))
       for (const entry of page) changed.add(idOf(entry));
     const entries: CopyEntry[] = [];
@@ -228,7 +297,7 @@ export async function openDirectory(parts: DirectoryParts): Promise<RecipientDir
     const { server, connection } = await parts.connect(controller.signal);
     try {
       const at = clock.now();
-      const { base, id, mark: told } = await survey(connection, server);
+      const { base, id, mark: told, deletedBelow } = await survey(connection, server);
       const mark = told ?? (await highest(connection, base)) ?? copy?.mark;
       const isDelta =
         how.whole !== true &&
@@ -236,7 +305,8 @@ export async function openDirectory(parts: DirectoryParts): Promise<RecipientDir
         copy.mark !== undefined &&
         mark !== undefined &&
         at - copy.fullAt < options.resyncMs;
-      if (isDelta && copy?.mark !== undefined) await delta(connection, base, copy.mark, copy.generation);
+      if (isDelta && copy?.mark !== undefined)
+        await delta(connection, { base, deletedBelow }, copy.mark, copy.generation);
       const generation = isDelta && copy ? copy.generation : await whole(connection, base, how.shrink ?? false);
       const next: CopyState = {
         generation,
@@ -342,3 +412,21 @@ function usnOf(entry: DirectoryEntry): bigint | undefined {
 /** Stays the same when the object is renamed or moved; the name itself where the directory has nothing better. */
 const idOf = (entry: DirectoryEntry): string =>
   entry.hex('objectGUID') ?? entry.values('entryUUID')[0] ?? entry.dn.toLowerCase();
+
+/** The longest of these naming contexts that holds `dn`. */
+function contextOf(dn: string, contexts: readonly string[]): string | undefined {
+  const plain = (name: string): string => name.toLowerCase().replace(/\s*([,=])\s*/g, '$1');
+  const inside = plain(dn);
+  return contexts
+    .filter(context => inside === plain(context) || inside.endsWith(`,${plain(context)}`))
+    .sort((a, b) => b.length - a.length)[0];
+}
+
+/** RFC 4511 §4.1.9: busy (51) and unavailable (52) pass, so they are faults of this read. */
+const passing: readonly number[] = [51, 52];
+
+/** The result code of a server that will not; undefined for all else, such as a connection that broke. */
+function refusalOf(error: unknown): number | undefined {
+  const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'number' && !passing.includes(code) ? code : undefined;
+}

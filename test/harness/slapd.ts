@@ -20,6 +20,8 @@ export interface SlapdOptions {
   readonly tls?: { readonly cert: string; readonly key: string };
   /** The root entry tells the highest number, as that of a domain controller; false: clients must look for it. */
   readonly rootDse?: boolean;
+  /** Controls that the root entry lists besides those that slapd has. */
+  readonly controls?: readonly string[];
   /** Most entries of one answer to others than the root account. */
   readonly sizeLimit?: string;
 }
@@ -82,7 +84,8 @@ export async function makeSlapd(t: Teardown, options: SlapdOptions = {}): Promis
   let usn = 1000;
   const tell = async (): Promise<void> => {
     if (!options.rootDse) return;
-    const text = `dn:\nhighestCommittedUSN: ${usn}\ndsServiceName: cn=ntds,${suffix}\ndefaultNamingContext: ${suffix}\n`;
+    const controls = (options.controls ?? []).map(oid => `supportedControl: ${oid}\n`).join('');
+    const text = `dn:\nhighestCommittedUSN: ${usn}\ndsServiceName: cn=ntds,${suffix}\ndefaultNamingContext: ${suffix}\n${controls}`;
     await writeFile(file('root.ldif'), text);
   };
   await tell();

@@ -5,13 +5,16 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
+import { createDirectoryServers } from '../../core/compose/directory-servers.ts';
 import { systemClock } from '../../core/lib/clock.ts';
-import { connectLdap, type LdapOptions } from '../../core/net/ldap.ts';
+import { createDns } from '../../core/net/dns.ts';
+import { connectLdap, type LdapOptions, showDeletedControl } from '../../core/net/ldap.ts';
 import { ensureSelfSigned } from '../../core/net/tls.ts';
 import { openDirectory, type RecipientDirectory } from '../../core/recipients/directory.ts';
 import { openDirectoryStore, recipientMigrations } from '../../core/recipients/directory-store.ts';
 import { openSqliteState } from '../../core/state/sqlite.ts';
 import type { State } from '../../core/state/state.ts';
+import { startDnsServer } from '../../core/testing/dns-server.ts';
 import { address, never } from '../core/relay/peers.ts';
 import { requireEngines } from '../harness/engine.ts';
 import { startTestGateway } from '../harness/gateway.ts';
@@ -54,7 +57,7 @@ const ldapOf = (slapd: Slapd, more: Partial<LdapOptions> = {}): LdapOptions => (
   ...more,
 });
 
-function directory(state: State, ldap: LdapOptions, resyncMs = 3_600_000): Promise<RecipientDirectory> {
+function directory(state: State, ldap: LdapOptions, { log = silent } = {}): Promise<RecipientDirectory> {
   return openDirectory({
     options: {
       name: 'corp',
@@ -62,12 +65,12 @@ function directory(state: State, ldap: LdapOptions, resyncMs = 3_600_000): Promi
       filter: '(proxyAddresses=*)',
       attributes: ['proxyAddresses'],
       intervalMs: 3_600_000,
-      resyncMs,
+      resyncMs: 3_600_000,
       delimiter: '+',
     },
     store: openDirectoryStore(state, 'corp'),
     clock: systemClock,
-    log: silent,
+    log,
     connect: async signal => ({ server: ldap.url, connection: await connectLdap(ldap, signal) }),
   });
 }
@@ -179,6 +182,143 @@ t.test('TLS, StartTLS, wrong authority, wrong password, a password in clear', as
   await t.rejects(read({ url: slapd.ldapsUrl }), /self.signed/i);
   await t.rejects(read({ bind: { dn: slapd.bindDn, password: 'wrong' } }), /invalid|credentials/i);
   await t.rejects(read({ url: 'ldap://192.0.2.1' }), /unencrypted/);
+});
+
+t.test(
+  'a server that lists the control for deleted objects and refuses it: changes are read without, said once',
+  async t => {
+    if (!requireEngines(t, 'deletions from slapd', 'slapd', 'ldapmodify')) return;
+    const slapd = await makeSlapd(t, { rootDse: true, controls: [showDeletedControl] });
+    slapd.load(people);
+    await slapd.start();
+    const warnings: unknown[] = [];
+    const log = pino({ level: 'warn' }, { write: (line: string) => void warnings.push(JSON.parse(line)) });
+    const corp = await directory(await openState(t), ldapOf(slapd), { log });
+    t.teardown(() => corp.close());
+    await corp.sync();
+    for (const cn of ['One', 'Two']) {
+      slapd.add({ kind: 'user', cn, proxyAddresses: [`SMTP:${cn}@example.org`] });
+      await slapd.stop();
+      await slapd.start();
+      t.match(await corp.sync(), { kind: 'delta' });
+      t.equal(await asked(corp, `${cn}@example.org`), 'found');
+    }
+    t.match(warnings, [{ msg: 'directory-deletions-not-shown', directory: 'corp', why: /control|critical/i }]);
+    t.equal(warnings.length, 1);
+  },
+);
+
+t.test('servers by SRV records: TLS by the name of the record, another server, none', async t => {
+  if (!requireEngines(t, 'LDAP servers by SRV', 'slapd', 'ldapmodify')) return;
+  const folder = t.testdir();
+  const names = ['dc1.corp.test', 'dc2.corp.test'];
+  const tls = await ensureSelfSigned(path.join(folder, 'tls'), names, systemClock);
+  const slapds = [await makeSlapd(t, { tls }), await makeSlapd(t, { tls })] as const;
+  for (const slapd of slapds) {
+    slapd.load(people);
+    await slapd.start();
+  }
+  const portOf = (url: string): number => Number(new URL(url).port);
+  const record = (dc: 0 | 1, priority = 0, target = names[dc] ?? '') => ({
+    target,
+    port: portOf(slapds[dc].url),
+    priority,
+    weight: 100,
+  });
+  const own = '_ldap._tcp.corp.test';
+  const controllers = '_ldap._tcp.dc._msdcs.corp.test';
+  const hosts = { 'dc1.corp.test': { A: ['127.0.0.1'] }, 'dc2.corp.test': { A: ['127.0.0.1'] } };
+  const dnsServer = await startDnsServer();
+  t.teardown(() => dnsServer.close());
+  let changes: string[] = [];
+  /** A resolver without memory of the zones before. */
+  const servers = (more: { readonly startTls?: boolean; readonly ldapsPort?: number } = {}) => {
+    const dns = createDns({ clock: systemClock, servers: [dnsServer.address] });
+    t.teardown(() => dns.close());
+    const options = { urls: [], domain: 'corp.test', startTls: true, ldapsPort: 636, timeout: 10_000, ...more };
+    const common = {
+      caFile: tls.cert,
+      bind: { dn: slapds[0].bindDn, password: slapds[0].password },
+      timeoutMs: 10_000,
+      pageSize: 100,
+    };
+    changes = [];
+    return createDirectoryServers(options, common, {
+      clock: systemClock,
+      dns,
+      onChange: (server, why) => changes.push(`${server} ${why === undefined ? 'up' : 'down'}`),
+      random: () => 0,
+    });
+  };
+  const connect = async (from: ReturnType<typeof servers>): Promise<string> => {
+    const { server, connection } = await from.connect(never());
+    const request = { base: 'dc=corp,dc=test', scope: 'sub', filter: '(cn=Ann)', attributes: ['cn'] } as const;
+    const found: string[] = [];
+    for await (const page of connection.search(request)) found.push(...page.map(entry => entry.dn));
+    await connection.close();
+    t.same(found, ['cn=Ann,dc=corp,dc=test'], 'bound, and answered');
+    return server;
+  };
+  const url = (dc: 0 | 1): string => `ldap://${names[dc]}:${portOf(slapds[dc].url)}`;
+
+  await t.rejects(
+    servers().connect(never()),
+    /_msdcs\.corp\.test does not exist; _ldap\._tcp\.corp\.test does not exist/,
+  );
+  dnsServer.setFault('servfail');
+  await t.rejects(servers().connect(never()), /SRV of _ldap\._tcp\.dc\._msdcs\.corp\.test: .*SERVFAIL/);
+  dnsServer.setFault();
+
+  dnsServer.setZone({ ...hosts, [own]: { SRV: [record(0)] } });
+  t.equal(await connect(servers()), url(0), 'any LDAP server');
+  dnsServer.setZone({ ...hosts, [own]: { SRV: [record(0)] }, [controllers]: { SRV: [record(1)] } });
+  t.equal(await connect(servers()), url(1), 'domain controllers go first');
+  dnsServer.setZone({ ...hosts, [controllers]: { SRV: [record(0)] } });
+  const secure = await connect(servers({ startTls: false, ldapsPort: portOf(slapds[0].ldapsUrl) }));
+  t.equal(secure, `ldaps://${names[0]}:${portOf(slapds[0].ldapsUrl)}`, 'LDAPS on its own port');
+
+  dnsServer.setZone({
+    ...hosts,
+    [controllers]: { SRV: [record(0, 0, 'dc1.evil.test')] },
+    'dc1.evil.test': { A: ['127.0.0.1'] },
+  });
+  await t.rejects(servers().connect(never()), /only hosts outside corp\.test \(dc1\.evil\.test\), without DNSSEC/);
+  dnsServer.setSecure(true);
+  await t.rejects(servers().connect(never()), /altnames/i, 'believed, but the certificate is for others');
+  dnsServer.setSecure(false);
+  dnsServer.setZone({ [controllers]: { SRV: [record(0)] } });
+  await t.rejects(servers().connect(never()), /dc1\.corp\.test has no address/);
+
+  // Records that last no second are asked for at each connect.
+  const zone = (...records: readonly ReturnType<typeof record>[]) =>
+    dnsServer.setZone({ ...hosts, [controllers]: { SRV: records, ttl: 0 } });
+  zone(record(0), record(1));
+  const both = servers();
+  const chosen = await connect(both);
+  zone(record(1), record(0));
+  for (let n = 0; n < 3; n++) t.equal(await connect(both), chosen, 'stays with a server as long as it is named');
+  const other = chosen === url(0) ? 1 : 0;
+  zone(record(other));
+  t.equal(await connect(both), url(other), 'not named any more');
+  zone(record(0), record(1));
+  t.equal(await connect(both), url(other), 'the one in use goes first among equals');
+  zone(record(other, 10), record(other === 0 ? 1 : 0));
+  t.equal(await connect(both), chosen, 'a better priority is obeyed where the servers change');
+  await slapds[other === 0 ? 1 : 0].stop();
+  t.equal(await connect(both), url(other), 'the next where one is dead');
+  t.same(changes, [`${chosen} down`]);
+});
+
+t.test('nobody in particular: the connection is there, and the server shows what it shows to all', async t => {
+  if (!requireEngines(t, 'anonymous LDAP', 'slapd', 'ldapmodify')) return;
+  const slapd = await makeSlapd(t, { rootDse: true });
+  await slapd.start();
+  const { bind: _, ...anonymous } = ldapOf(slapd);
+  const connection = await connectLdap(anonymous, never());
+  const request = { base: '', scope: 'base', filter: '(objectClass=*)', attributes: ['defaultNamingContext'] } as const;
+  for await (const [root] of connection.search(request))
+    t.same(root?.values('defaultNamingContext'), ['dc=corp,dc=test']);
+  await connection.close();
 });
 
 t.test(

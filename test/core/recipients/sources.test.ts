@@ -165,9 +165,12 @@ domains:
 directories:
   - { name: corp, urls: ['ldap://dc.corp.test'], bindDn: 'cn=x', password: { env: SECRET } }
   - { name: corp, urls: ['ldaps://dc.corp.test'], bindDn: 'cn=x' }
+  - { name: nobody }
+  - { name: both, urls: ['ldaps://dc.corp.test'], domain: corp.test }
+  - { name: found, domain: corp.test, bindDn: 'cn=x', password: { env: THERE } }
 `,
   );
-  const problems = checkRecipientOptions(loadConfig(file, path.dirname(file)), {}).map(
+  const problems = checkRecipientOptions(loadConfig(file, path.dirname(file)), { THERE: 'x' }).map(
     ({ line, message }) => `${line} ${message}`,
   );
   for (const pattern of [
@@ -179,9 +182,12 @@ directories:
     /^9 .*unencrypted/,
     /^10 There are two/,
     /^10 'bindDn' and 'password'/,
+    /^11 Name the servers/,
+    /^12 Either 'urls' or 'domain'/,
   ])
     t.ok(
       problems.some(each => pattern.test(each)),
       `${pattern} in ${problems.join('; ')}`,
     );
+  t.notOk(problems.some(each => each.startsWith('13 ')));
 });
