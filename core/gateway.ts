@@ -5,6 +5,7 @@ import { hostname as machineName } from 'node:os';
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { plugins as pluginTable } from '../plugins/index.ts';
+import { createPendingExchanges } from './accounts/sasl/pending-exchanges.ts';
 import type { Users } from './accounts/users.ts';
 import { chainEntries, type PluginTable } from './compose/chain-entries.ts';
 import { CloseStack } from './compose/close-stack.ts';
@@ -298,6 +299,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     await openRecipientSources({ state, clock, log, dns, env: deps.env, routes: () => current.relayRoutes }),
   );
 
+  const exchanges = createPendingExchanges();
   const generate = async (config: LoadedConfig, previous?: Chain): Promise<Generation> => {
     const { entries, problems } = await chainEntries(config, builtInTable, clock, log);
     if (problems.length > 0) throw new ConfigError(problems);
@@ -327,6 +329,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       clock,
       dns,
       directory: users,
+      exchanges,
       lookup,
       recipients: plan,
       isRelayClient: address => relayClients.has(address),
@@ -455,6 +458,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       trace: traceSink,
       recorder: recordings,
       directory: users,
+      exchanges,
       mail,
       flushDomain: recipientDomain => queue.requeue({ recipientDomain }),
       scripts,

@@ -3,6 +3,7 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import type { Directory } from '../accounts/directory.ts';
+import type { PendingExchanges } from '../accounts/sasl/pending-exchanges.ts';
 import type { GatewayOptions, ListenerOptions } from '../config/gateway-options.ts';
 import { createImapServer } from '../imap/server.ts';
 import { cidrSet } from '../lib/cidr.ts';
@@ -35,6 +36,7 @@ export interface ListenerParts {
   readonly trace: TraceSink;
   readonly recorder: Recorder;
   readonly directory: Directory;
+  readonly exchanges: PendingExchanges;
   readonly mail: MailStore;
   /** Makes what waits for a domain due now; resolves to the number of recipients. */
   readonly flushDomain: (domain: string) => Promise<number>;
@@ -103,6 +105,7 @@ function smtpServer(
     settle: parts.settle,
     trace: parts.trace,
     recorder: parts.recorder,
+    sasl: { directory: parts.directory, exchanges: parts.exchanges },
     ...commonParts(listener, parts),
     ids: { session: () => randomId(parts.clock.now()), message: () => randomId(parts.clock.now()) },
     ...(listener.lookupReverseName ? { reverseName } : {}),

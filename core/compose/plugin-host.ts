@@ -3,10 +3,11 @@
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
-import type { Directory } from '../accounts/directory.ts';
+import type { AuthResult, Directory } from '../accounts/directory.ts';
+import type { PendingExchanges } from '../accounts/sasl/pending-exchanges.ts';
 import type { Clock } from '../lib/clock.ts';
 import { parseMailbox } from '../mail/address.ts';
-import type { Dns, Host, Mailboxes } from '../plugin/contract.ts';
+import type { Dns, Host, Judgement, Mailboxes } from '../plugin/contract.ts';
 import type { MemoryStore } from '../state/memory.ts';
 import { fileStamp } from './file-stamp.ts';
 import type { MailboxLookup } from './mailbox-lookup.ts';
@@ -21,6 +22,7 @@ export interface HostParts {
   readonly clock: Clock;
   readonly dns: Dns;
   readonly directory: Directory;
+  readonly exchanges: Pick<PendingExchanges, 'judge'>;
   readonly lookup: MailboxLookup;
   readonly recipients: Pick<RecipientPlan, 'verify'>;
   readonly isRelayClient: (address: string) => boolean;
@@ -70,6 +72,9 @@ export interface PluginHosts {
   offers(entryNames: readonly string[]): Offers;
 }
 
+const toJudgement = (result: AuthResult): Judgement =>
+  result.kind === 'ok' ? { kind: 'ok', name: result.account.name } : result;
+
 function mailboxesOf(given: Given): Mailboxes {
   return {
     domainKind: domain => given.parts.lookup.domainKind(domain),
@@ -82,12 +87,14 @@ function mailboxesOf(given: Given): Mailboxes {
       return found.kind === 'found' ? (found.value.disabled ? { kind: 'none' } : { kind: 'found' }) : found;
     },
     async authenticate(credentials, remoteAddress) {
-      const result = await given.parts.directory.authenticate(credentials.username, credentials.password, {
-        address: remoteAddress,
-        service: 'smtp',
-      });
-      return result.kind === 'ok' ? { kind: 'ok', name: result.account.name } : result;
+      return toJudgement(
+        await given.parts.directory.authenticate(credentials.username, credentials.password, {
+          address: remoteAddress,
+          service: 'smtp',
+        }),
+      );
     },
+    judge: async exchange => toJudgement(await given.parts.exchanges.judge(exchange)),
   };
 }
 

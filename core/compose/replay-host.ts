@@ -71,6 +71,7 @@ export function createReplayHost(parts: ReplayHostParts): (entryName: string) =>
     clock,
     dns: parts.dns,
     directory: lookOnly,
+    exchanges: { judge: async () => ({ kind: 'unavailable', why: 'Nobody logs in during a replay' }) },
     lookup: createMailboxLookup(lookOnly, options.domains, options.recipientDelimiter),
     // Recipients elsewhere were verified when the message came; their servers are not asked again.
     recipients: { verify: () => undefined },

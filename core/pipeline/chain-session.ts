@@ -5,7 +5,7 @@ import { Cancellation } from '../lib/cancellation.ts';
 import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
 import type { TraceStep } from '../mail/trace.ts';
-import type { Credentials, HookName, Identity, Session } from '../plugin/contract.ts';
+import type { Credentials, HookName, Identity, SaslProof, Session } from '../plugin/contract.ts';
 import type { Draft } from './apply-edits.ts';
 import type { AuthOutcome, ChainSession, GateOutcome, MessageOutcome } from './chain.ts';
 import { firstAnswer, foldGate, foldMessage, refusal, unclaimed } from './fold.ts';
@@ -75,17 +75,17 @@ export class LiveSession implements ChainSession {
     return this.#gate('helo');
   }
 
-  async auth(offered: Credentials): Promise<AuthOutcome> {
-    const stage = this.#stage();
-    const { decision, failed } = await firstAnswer(this.#hooks.auth, entry => this.#ask('auth', entry, stage, offered));
-    const answer = decision?.answer;
-    if (answer?.kind === 'accept' && answer.identity) {
-      this.#identity = answer.identity;
-      return { kind: 'ok', identity: answer.identity };
-    }
-    const refused = (decision && refusal(decision)) ?? unclaimed('auth', failed);
-    if (!refused) throw new Error('Hook auth settled without an identity');
-    return refused;
+  auth(offered: Credentials): Promise<AuthOutcome> {
+    return this.#login('auth', offered);
+  }
+
+  get takesSasl(): boolean {
+    const { auth, sasl } = this.#hooks;
+    return sasl.some(entry => !entry.observe) && auth.every(entry => entry.observe || sasl.includes(entry));
+  }
+
+  sasl(offered: SaslProof): Promise<AuthOutcome> {
+    return this.#login('sasl', offered);
   }
 
   mail(id: string, envelope: Envelope): Promise<GateOutcome> {
@@ -125,6 +125,19 @@ export class LiveSession implements ChainSession {
     this.#transaction?.signal.abort(clientGone);
     this.#signal.abort(clientGone);
     this.#onEnd();
+  }
+
+  async #login(hook: 'auth' | 'sasl', offered: Credentials | SaslProof): Promise<AuthOutcome> {
+    const stage = this.#stage();
+    const { decision, failed } = await firstAnswer(this.#hooks[hook], entry => this.#ask(hook, entry, stage, offered));
+    const answer = decision?.answer;
+    if (answer?.kind === 'accept' && answer.identity) {
+      this.#identity = answer.identity;
+      return { kind: 'ok', identity: answer.identity };
+    }
+    const refused = (decision && refusal(decision)) ?? unclaimed(hook, failed);
+    if (!refused) throw new Error(`Hook ${hook} settled without an identity`);
+    return refused;
   }
 
   #gate(hook: HookName, envelope?: Envelope, extra?: unknown): Promise<GateOutcome> {

@@ -5,7 +5,7 @@ import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { TraceStep } from '../mail/trace.ts';
-import type { Credentials, Identity, Session } from '../plugin/contract.ts';
+import type { Credentials, Identity, SaslProof, Session } from '../plugin/contract.ts';
 
 /** `settled` tells `accept` from "nobody objected". A refusal carries what the client hears and why it does. */
 export type GateOutcome =
@@ -27,6 +27,9 @@ export interface ChainSession {
   connect(): Promise<GateOutcome>;
   helo(name: string): Promise<GateOutcome>;
   auth(offered: Credentials): Promise<AuthOutcome>;
+  /** Who decides at `auth` decides at `sasl` too, so that mechanisms without passwords may be offered. */
+  readonly takesSasl: boolean;
+  sasl(offered: SaslProof): Promise<AuthOutcome>;
   /** Begins a transaction; `id` is its queue id. */
   mail(id: string, envelope: Envelope): Promise<GateOutcome>;
   /** `envelope` as it would be with this recipient not yet in it. */

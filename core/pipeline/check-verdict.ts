@@ -95,7 +95,7 @@ export function verdictFault(hook: HookName, answer: unknown): string | undefine
   }
   if (kind !== 'continue' && kind !== 'accept' && typeof answer['why'] !== 'string') return 'gave no reason';
   if (kind === 'quarantine' && !isReason(answer['reason'])) return `has the reason ${quoted(answer['reason'])}`;
-  if (hook === 'auth' && kind === 'accept') {
+  if ((hook === 'auth' || hook === 'sasl') && kind === 'accept') {
     const identity = answer['identity'];
     if (!isRecord(identity) || typeof identity['name'] !== 'string' || identity['name'] === '')
       return 'accepted nobody in particular';

@@ -22,6 +22,20 @@ export interface Credentials {
   readonly password: string;
 }
 
+/**
+ * An AUTH exchange that shows no password (SCRAM, OAUTHBEARER, XOAUTH2) and has come to its end: the client's proof or
+ * token is with the gateway and not yet looked at. Nothing in here is secret.
+ */
+export interface SaslProof {
+  readonly mechanism: string;
+  /** As the client gave it; `''` where a token alone says who it is. */
+  readonly username: string;
+  /** Stands for the exchange: `host.mailboxes.judge` looks at the proof. */
+  readonly exchange: string;
+}
+
+export type Authenticated = Of<'continue' | 'reject' | 'defer'> | (Of<'accept'> & { readonly identity: Identity });
+
 /** Read-only facts of the connection. */
 export interface Session {
   readonly id: string;
@@ -74,11 +88,14 @@ export interface Hooks {
   connect(at: Connected): Answer<Gate>;
   /** 250 */
   helo(at: Greeted): Answer<Gate>;
-  /** 535 5.7.8: somebody must accept. */
-  auth(
-    at: Greeted,
-    offered: Credentials,
-  ): Answer<Of<'continue' | 'reject' | 'defer'> | (Of<'accept'> & { readonly identity: Identity })>;
+  /** 535 5.7.8: somebody must accept. PLAIN and LOGIN. */
+  auth(at: Greeted, offered: Credentials): Answer<Authenticated>;
+  /**
+   * 535 5.7.8: somebody must accept, and what is accepted must have proved true by `host.mailboxes.judge`. Other
+   * mechanisms than PLAIN and LOGIN, which are offered where every entry that decides at `auth` decides here too: an entry
+   * that knows accounts of its own, or that lets only some clients log in, is so never passed by.
+   */
+  sasl(at: Greeted, offered: SaslProof): Answer<Authenticated>;
   /** 250 2.1.0 */
   mail(at: InMail): Answer<Gate>;
   /** 550 5.7.1: somebody must accept. */
@@ -147,6 +164,11 @@ export interface Dns {
   readonly servers: readonly string[];
 }
 
+export type Judgement =
+  | { readonly kind: 'ok'; readonly name: string }
+  | { readonly kind: 'refused'; readonly why: string }
+  | { readonly kind: 'unavailable'; readonly why: string };
+
 /** Is there such a local mailbox or domain, and who may authenticate? */
 export interface Mailboxes {
   /** Domains that are final here (`local`), aliases only (`virtual`) or relayed to a next hop (`relay`). */
@@ -164,14 +186,9 @@ export interface Mailboxes {
     | { readonly kind: 'unchecked' }
     | { readonly kind: 'unavailable'; readonly why: string }
   >;
-  authenticate(
-    credentials: Credentials,
-    remoteAddress: string,
-  ): Promise<
-    | { readonly kind: 'ok'; readonly name: string }
-    | { readonly kind: 'refused'; readonly why: string }
-    | { readonly kind: 'unavailable'; readonly why: string }
-  >;
+  authenticate(credentials: Credentials, remoteAddress: string): Promise<Judgement>;
+  /** Did the client of a `SaslProof` prove to be who it says? Counts a failure once, however often it is asked. */
+  judge(exchange: string): Promise<Judgement>;
 }
 
 /** How users' rules run; sizes in bytes. Script files are absolute paths. */

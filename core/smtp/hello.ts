@@ -1,6 +1,7 @@
 // HELO, EHLO (RFC 5321 §4.1.1.1) and LHLO (RFC 2033 §4.1), and what is offered in the answer.
 
-import type { SmtpSession } from './session.ts';
+import { authOffered, mechanismsOf } from './sasl-by-chain.ts';
+import { maxAuthLine, maxCommandLine, type SmtpSession } from './session.ts';
 import type { SessionContext } from './session-context.ts';
 
 export async function hello(session: SmtpSession, verb: 'HELO' | 'EHLO' | 'LHLO', name: string): Promise<void> {
@@ -21,6 +22,10 @@ export async function hello(session: SmtpSession, verb: 'HELO' | 'EHLO' | 'LHLO'
   }
   session.helo = name;
   session.greetedBy = verb;
+  // A token as initial response is longer than any other command, and many clients send it so whatever its length.
+  const mayLogIn = authOffered(session.context, session.facts.tls !== undefined) && !session.identity;
+  session.maxLine = mayLogIn ? maxAuthLine : maxCommandLine;
+  session.input.maxLine = session.maxLine;
   // RFC 2034 §4: no enhanced status code in these.
   if (verb === 'HELO') session.write(`250 ${session.context.hostname}\r\n`);
   else session.write(`250-${session.context.hostname}\r\n${keywordLines(session)}`);
@@ -30,8 +35,9 @@ const cache = new WeakMap<SessionContext, Map<string, string>>();
 
 function keywordLines(session: SmtpSession): string {
   const { context, facts, identity } = session;
+  const mechanisms = identity ? [] : mechanismsOf(session).map(({ name }) => name);
   const trusted = context.xclientFrom.has(session.peerAddress);
-  const key = `${facts.tls !== undefined} ${identity !== undefined} ${trusted}`;
+  const key = `${facts.tls !== undefined} ${mechanisms} ${trusted}`;
   let lines = cache.get(context);
   if (!lines) {
     lines = new Map();
@@ -39,17 +45,18 @@ function keywordLines(session: SmtpSession): string {
   }
   const known = lines.get(key);
   if (known !== undefined) return known;
-  const words = keywords(context, facts.tls !== undefined, identity !== undefined, trusted);
+  const words = keywords(context, facts.tls !== undefined, mechanisms, trusted);
   const text = words.map((word, index) => `250${index < words.length - 1 ? '-' : ' '}${word}\r\n`).join('');
   lines.set(key, text);
   return text;
 }
 
-export function authOffered(context: SessionContext, secure: boolean): boolean {
-  return context.listener.role === 'submission' && (secure || context.listener.allowPlaintextAuth);
-}
-
-function keywords(context: SessionContext, secure: boolean, known: boolean, trusted: boolean): readonly string[] {
+function keywords(
+  context: SessionContext,
+  secure: boolean,
+  mechanisms: readonly string[],
+  trusted: boolean,
+): readonly string[] {
   const { listener, limits } = context;
   const words = ['PIPELINING', `SIZE ${listener.maxSize}`, '8BITMIME', 'SMTPUTF8', 'DSN', 'ENHANCEDSTATUSCODES'];
   if (listener.chunking) words.push('CHUNKING');
@@ -57,7 +64,7 @@ function keywords(context: SessionContext, secure: boolean, known: boolean, trus
   if (context.startTlsOffered && !secure) words.push('STARTTLS');
   // RFC 8689 §2: only inside TLS.
   if (secure) words.push('REQUIRETLS');
-  if (authOffered(context, secure) && !known) words.push('AUTH PLAIN LOGIN');
+  if (mechanisms.length > 0) words.push(`AUTH ${mechanisms.join(' ')}`);
   // RFC 9422 §4
   words.push(`LIMITS MAILMAX=${limits.messagesPerSession} RCPTMAX=${limits.recipients}`);
   if (listener.prdr && listener.role !== 'lmtp') words.push('PRDR');

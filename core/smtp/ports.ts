@@ -1,4 +1,7 @@
 // What the SMTP server needs from the rest; `gateway.ts` connects it.
+import type { Directory } from '../accounts/directory.ts';
+import type { VerifyToken } from '../accounts/sasl/mechanism.ts';
+import type { PendingExchanges } from '../accounts/sasl/pending-exchanges.ts';
 import type { Deliverable } from '../mail/deliverable.ts';
 import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
@@ -55,6 +58,15 @@ export type FlushQueue = (
   domain: string,
   client: Session,
 ) => Promise<'started' | 'nothing-pending' | 'unable' | 'not-allowed'>;
+
+/** For AUTH mechanisms that show no password; they are offered where the chain takes them. */
+export interface SaslParts {
+  readonly directory: Pick<Directory, 'startScram'>;
+  /** Absent: no bearer mechanisms. */
+  readonly verifyToken?: VerifyToken;
+  /** Where plugins ask for the proof. */
+  readonly exchanges: Pick<PendingExchanges, 'add'>;
+}
 
 /** A message whose fate is decided, with all that it takes to decide it once more. */
 export interface DecidedMessage {

@@ -8,7 +8,7 @@ import type { Tls } from '../net/tls.ts';
 import type { Chain } from '../pipeline/chain.ts';
 import { LibraryServer, tlsFacts } from './connection.ts';
 import { defaultLimits, type SmtpListenerOptions } from './listener-options.ts';
-import type { FlushQueue, Ids, Recorder, ReverseName, Settle } from './ports.ts';
+import type { FlushQueue, Ids, Recorder, ReverseName, SaslParts, Settle } from './ports.ts';
 import type { SessionContext } from './session-context.ts';
 import { createSpoolMemory, type SpoolMemory } from './spool-memory.ts';
 
@@ -30,6 +30,8 @@ export interface SmtpServerOptions {
   readonly reverseName?: ReverseName;
   readonly flushQueue?: FlushQueue;
   readonly recorder?: Recorder;
+  /** Absent: PLAIN and LOGIN only. */
+  readonly sasl?: SaslParts;
 }
 
 export interface SmtpServer extends SocketServer {
@@ -133,5 +135,6 @@ function sessionContext(options: SmtpServerOptions): SessionContext {
     ...(options.reverseName && { reverseName: options.reverseName }),
     ...(options.flushQueue && { flushQueue: options.flushQueue }),
     ...(options.recorder && { recorder: options.recorder }),
+    ...(options.sasl && { sasl: options.sasl }),
   };
 }

@@ -7,7 +7,7 @@ import type { TraceSink } from '../mail/trace.ts';
 import type { Chain } from '../pipeline/chain.ts';
 import type { Done } from './input.ts';
 import type { SmtpLimits, SmtpListenerOptions } from './listener-options.ts';
-import type { FlushQueue, Ids, Recorder, ReverseName, Settle } from './ports.ts';
+import type { FlushQueue, Ids, Recorder, ReverseName, SaslParts, Settle } from './ports.ts';
 import type { SpoolMemory } from './spool-memory.ts';
 
 export interface SessionContext {
@@ -30,6 +30,7 @@ export interface SessionContext {
   readonly reverseName?: ReverseName;
   readonly flushQueue?: FlushQueue;
   readonly recorder?: Recorder;
+  readonly sasl?: SaslParts;
 }
 
 /** The connection as a session sees it; `connection.ts` implements it over the library. */

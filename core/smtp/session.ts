@@ -43,6 +43,8 @@ export class SmtpSession implements InputHandler {
   transaction: Transaction | undefined;
   /** The next line is not a command but part of an AUTH exchange. */
   continuation: ((line: string) => Done) | undefined;
+  /** Longest command line, in bytes. */
+  maxLine = maxCommandLine;
   authFailures = 0;
   messages = 0;
   /** Since the last message; see `limits`. */
@@ -168,6 +170,7 @@ export class SmtpSession implements InputHandler {
     this.input = input;
     this.helo = '';
     this.greetedBy = undefined;
+    this.maxLine = maxCommandLine;
     this.working = false;
     this.lastInputAt = this.context.clock.monotonic();
     this.changeFacts({ tls }, null);
@@ -275,7 +278,7 @@ export class SmtpSession implements InputHandler {
     // RFC 5321 §4.5.3.1.9, RFC 4954 §4
     const inAuth = this.continuation !== undefined;
     this.continuation = undefined;
-    this.input.maxLine = maxCommandLine;
+    this.input.maxLine = this.maxLine;
     this.error(500, inAuth ? '5.5.6' : '5.5.2', 'Line too long');
   }
 

@@ -52,6 +52,8 @@ async function driveAll(p: DrivenPlugin): Promise<readonly Asked[]> {
     await ask('helo', () => p.helo('client.example'));
     await ask('auth', () => p.auth('bob@example.org', 'wrong'));
     await ask('auth', () => p.auth('bob@example.org', 'right'));
+    await ask('sasl', () => p.sasl('bob@example.org', false));
+    await ask('sasl', () => p.sasl('bob@example.org', true));
     for (const sender of ['a@b.example', 'bob@example.org', null]) {
       await ask('mail', () => p.mail(sender, { declaredSize: 1000 }));
       for (const to of recipients) await ask(`rcpt ${to}`, () => p.rcpt(to));

@@ -42,6 +42,7 @@ export interface TestHost extends Host {
   setUnavailable(why: string | undefined): void;
   /** How often a backend (DNS, accounts, memory) failed so far. */
   readonly failures: () => number;
+  readonly proofs: Proofs;
   readonly submitted: Parameters<Host['submit']>[0][];
   close(): Promise<void>;
 }
@@ -66,7 +67,15 @@ function watched(dns: Dns, onFailure: () => void): Dns {
   };
 }
 
-function fakeMailboxes(accounts: FakeAccounts, down: () => string | undefined, onFailure: () => void): Mailboxes {
+/** What the client of a `sasl` hook proved, by the name of the exchange. */
+export type Proofs = Map<string, { readonly username: string; readonly holds: boolean }>;
+
+function fakeMailboxes(
+  accounts: FakeAccounts,
+  proofs: Proofs,
+  down: () => string | undefined,
+  onFailure: () => void,
+): Mailboxes {
   const users = accounts.users ?? {};
   const unavailable = (why: string) => {
     onFailure();
@@ -89,6 +98,14 @@ function fakeMailboxes(accounts: FakeAccounts, down: () => string | undefined, o
       return users[username.toLowerCase()] === password && password !== ''
         ? { kind: 'ok', name: username.toLowerCase() }
         : { kind: 'refused', why: 'Wrong password' };
+    },
+    async judge(exchange) {
+      const why = down();
+      if (why !== undefined) return unavailable(why);
+      const proof = proofs.get(exchange);
+      if (!proof) return { kind: 'unavailable', why: 'The exchange is over' };
+      const name = proof.username.toLowerCase();
+      return proof.holds && users[name] !== undefined ? { kind: 'ok', name } : { kind: 'refused', why: 'Wrong proof' };
     },
   };
 }
@@ -141,6 +158,7 @@ export async function testHost(setup: HostSetup = {}): Promise<TestHost> {
   const folder = await mkdtemp(path.join(tmpdir(), 'postern-plugin-'));
   const dnsServer = setup.dns && isResolver(setup.dns) ? undefined : await startDnsServer(setup.dns as Zone);
   const own = dnsServer && createDns({ clock, servers: [dnsServer.address], attemptMs: 500, totalMs: 2_000 });
+  const proofs: Proofs = new Map();
   let failures = 0;
   let down: string | undefined;
   const onFailure = (): void => {
@@ -154,7 +172,8 @@ export async function testHost(setup: HostSetup = {}): Promise<TestHost> {
     log: setup.log ?? pino({ level: 'silent' }),
     clock,
     dns: watched(own ?? (setup.dns as Dns), onFailure),
-    mailboxes: fakeMailboxes(setup.accounts ?? {}, () => down, onFailure),
+    mailboxes: fakeMailboxes(setup.accounts ?? {}, proofs, () => down, onFailure),
+    proofs,
     // Rules need a whole gateway: test/core/gateway/sieve.test.ts.
     rules: { open: async () => ({ deliver: async () => ({ kind: 'continue' }) }) },
     memory: fallibleMemory(setup.memory ?? forgetfulMemory(clock), () => down, onFailure),

@@ -47,6 +47,8 @@ export interface DrivenPlugin {
   connect(client?: ClientFacts): Promise<Answered<Outcome>>;
   helo(name: string): Promise<Answered<Outcome>>;
   auth(username: string, password: string, mechanism?: string): Promise<Answered<Outcome>>;
+  /** The end of a SCRAM exchange, or of `mechanism`: whether the proof is the account's. */
+  sasl(username: string, holds: boolean, mechanism?: string): Promise<Answered<Outcome>>;
   /** A new transaction; `null` is the null sender. */
   mail(sender: string | null, facts?: MailFacts): Promise<Answered<Outcome>>;
   /** Accepted recipients stay in the envelope; one that nobody refused does so too, for other plugins decide of it. */
@@ -132,6 +134,13 @@ export async function plugin<Options>(
     helo: name => answered('helo', current().helo(name)),
     auth: (username, password, mechanism = 'PLAIN') =>
       answered('auth', current().auth({ username, password, mechanism })),
+    async sasl(username, holds, mechanism = 'SCRAM-SHA-256') {
+      const exchange = `x${++serial}`;
+      host.proofs.set(exchange, { username, holds });
+      const answer = await answered('sasl', current().sasl({ mechanism, username, exchange }));
+      host.proofs.delete(exchange);
+      return answer;
+    },
     mail(from, given = {}) {
       sender = from === null ? null : parseAddress(from);
       facts = given;

@@ -1,21 +1,27 @@
-// Who is it? Checks SMTP credentials against the accounts. Too many failures from one network or for one account close
+// Who is it? Checks SMTP credentials against the accounts: passwords, and proofs of mechanisms that show none. Too many failures from one network or for one account close
 // the door for a while before the password is looked at, in the words of a temporary failure: neither a guesser nor an
 // owner with a wrong password on three devices shall be told more. The accounts have a limit of their own that counts
 // over all protocols; these are for SMTP alone, where most guessing happens. What it found out goes into the message as
 // Authentication-Results, and what others claim to have found out in our name comes out of it.
 import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
 import {
+  type Authenticated,
   accept,
+  type Credentials,
   claimedAuthResults,
   defer,
   definePlugin,
   duration,
   type Edit,
   formatAuthResults,
+  type Greeted,
+  type Hooks,
+  type Judgement,
   type MessageAnswer,
   networkKey,
   pass,
   type Reply,
+  type SaslProof,
   type WithMessage,
   z,
 } from '../../core/plugin/index.ts';
@@ -42,6 +48,12 @@ const options = z.strictObject({
     .default(true)
     .describe(
       'Add Authentication-Results (RFC 8601) to mail of users who logged in, and remove such fields in our name that come from outside.',
+    ),
+  passwordsOnly: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Offer PLAIN and LOGIN alone, without SCRAM-SHA-256. For accounts that came with password hashes of another server: SCRAM knows them from their first login with a password on.',
     ),
 });
 
@@ -116,27 +128,41 @@ export const auth = definePlugin({
     const byAddress = createLimiter(settings.failuresPerAddress, settings.window);
     const byAccount = createLimiter(settings.failuresPerAccount, settings.window);
     const trusted = createTrusted();
+
+    /** `judge` is asked only where no limit stands against it. */
+    async function decide(
+      at: Greeted,
+      { username, mechanism }: Credentials | SaslProof,
+      judge: () => Promise<Judgement>,
+    ): Promise<Authenticated> {
+      const network = networkKey(at.session.remote.address, 32, 64);
+      const account = username.toLowerCase().slice(0, 320);
+      const pair = `${account} ${network}`;
+      if (await byAddress.full(network)) return defer(tooMany, `Too many failed logins from ${network}`);
+      // A token may name its account by itself: before it is read, there is only the network to count by.
+      const named = account !== '';
+      if (named && !trusted.has(pair) && (await byAccount.full(account)))
+        return defer(tooMany, `Too many failed logins for '${account}'`);
+      const result = await judge();
+      if (result.kind === 'unavailable') return defer(unavailable, `Accounts: ${result.why}`);
+      if (result.kind === 'ok') {
+        if (named) trusted.add(pair);
+        if (named) await byAccount.forget(account);
+        return { ...accept, identity: { name: result.name, mechanism } };
+      }
+      await byAddress.count(network);
+      if (named) await byAccount.count(account);
+      // Another entry may know the account; when none does, the client hears 535.
+      at.evidence({ account, refused: result.why });
+      return pass;
+    }
+
+    const bySasl: Pick<Hooks, 'sasl'> = {
+      sasl: (at, offered) => decide(at, offered, () => host.mailboxes.judge(offered.exchange)),
+    };
     return {
-      async auth(at, offered) {
-        const network = networkKey(at.session.remote.address, 32, 64);
-        const account = offered.username.toLowerCase().slice(0, 320);
-        const pair = `${account} ${network}`;
-        if (await byAddress.full(network)) return defer(tooMany, `Too many failed logins from ${network}`);
-        if (!trusted.has(pair) && (await byAccount.full(account)))
-          return defer(tooMany, `Too many failed logins for '${account}'`);
-        const result = await host.mailboxes.authenticate(offered, at.session.remote.address);
-        if (result.kind === 'unavailable') return defer(unavailable, `Accounts: ${result.why}`);
-        if (result.kind === 'ok') {
-          trusted.add(pair);
-          await byAccount.forget(account);
-          return { ...accept, identity: { name: result.name, mechanism: offered.mechanism } };
-        }
-        await byAddress.count(network);
-        await byAccount.count(account);
-        // Another entry may know the account; when none does, the client hears 535.
-        at.evidence({ account, refused: result.why });
-        return pass;
-      },
+      auth: (at, offered) => decide(at, offered, () => host.mailboxes.authenticate(offered, at.session.remote.address)),
+      ...(settings.passwordsOnly ? {} : bySasl),
       message: at => (settings.authenticationResults ? results(at, host.hostname) : pass),
     };
   },

@@ -13,6 +13,7 @@ interface SkippableTest {
 export const engines = {
   swaks: { program: 'swaks', package: 'swaks' },
   curl: { program: 'curl', package: 'curl' },
+  msmtp: { program: 'msmtp', package: 'msmtp' },
   mbsync: { program: 'mbsync', package: 'isync' },
   offlineimap: { program: 'offlineimap', package: 'offlineimap3' },
   fetchmail: { program: 'fetchmail', package: 'fetchmail' },

@@ -51,6 +51,37 @@ t.test('guessing ends after so many failures, by network and by account', async 
   t.match(await p.auth('bob@example.org', 'right'), { kind: 'accept' }, 'a success clears the account');
 });
 
+t.test('proofs are counted as passwords are, and by the network alone where no name is given', async t => {
+  const p = await plugin(auth, { failuresPerAddress: 3, failuresPerAccount: 2 }, { accounts });
+  t.teardown(() => p.close());
+  await p.connect({ remote: '192.0.2.1' });
+  t.match(await p.sasl('Bob@example.org', true), {
+    kind: 'accept',
+    outcome: { kind: 'ok', identity: { name: 'bob@example.org', mechanism: 'SCRAM-SHA-256' } },
+  });
+  t.match(await p.sasl('eve@example.org', true), {
+    kind: 'continue',
+    evidence: { account: 'eve@example.org' },
+    outcome: { kind: 'refused', reply: { code: 535, enhanced: '5.7.8' } },
+  });
+  p.host.setUnavailable('disk');
+  t.match(await p.sasl('bob@example.org', true), { kind: 'defer', reply: { code: 454, enhanced: '4.7.0' } });
+  p.host.setUnavailable(undefined);
+  await p.connect({ remote: '192.0.2.2' });
+  t.match(await p.sasl('alice@example.org', false), { kind: 'continue' });
+  t.match(await p.auth('alice@example.org', 'wrong'), { kind: 'continue' });
+  await p.connect({ remote: '192.0.2.3' });
+  t.match(await p.sasl('alice@example.org', true), { ...locked, why: /alice/ }, 'by proof and by password: one count');
+  await p.connect({ remote: '192.0.2.4' });
+  for (let i = 0; i < 3; i++)
+    t.match(await p.sasl('', false, 'OAUTHBEARER'), { kind: 'continue' }, 'no account to be full');
+  t.match(await p.sasl('', true, 'OAUTHBEARER'), { ...locked, why: /192\.0\.2\.4/ });
+  const off = await plugin(auth, { passwordsOnly: true }, { accounts });
+  t.teardown(() => off.close());
+  await off.connect();
+  t.match(await off.sasl('bob@example.org', true), { kind: 'not asked', outcome: { reply: { code: 535 } } });
+});
+
 t.test('Authentication-Results: forged ones in our name go, ours tells of a login without the login name', async t => {
   const p = await plugin(auth, {}, { accounts });
   t.teardown(() => p.close());

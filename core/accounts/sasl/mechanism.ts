@@ -21,7 +21,7 @@ export interface SaslExchange {
 export type VerifyToken = (token: string, username: string, from: AuthOrigin) => Promise<AuthResult>;
 
 export interface SaslContext {
-  readonly directory: Directory;
+  readonly directory: Pick<Directory, 'authenticate' | 'startScram'>;
   readonly from: AuthOrigin;
   /** RFC 4422 §5: the protocol can send data along with the success (ManageSieve can; SMTP, POP3 and IMAP4rev1 cannot). */
   readonly successData: boolean;

@@ -1,6 +1,8 @@
 // Which mechanisms a session offers. Order is preference: the strongest first.
+
+import type { Directory } from '../directory.ts';
 import { oauthBearer, xoauth2 } from './bearer.ts';
-import type { SaslContext, SaslMechanism } from './mechanism.ts';
+import type { SaslMechanism, VerifyToken } from './mechanism.ts';
 import { login, plain } from './plain.ts';
 import { scram } from './scram.ts';
 
@@ -12,7 +14,10 @@ export interface SaslOffer {
 }
 
 export function offeredMechanisms(
-  context: Pick<SaslContext, 'directory' | 'verifyToken'>,
+  context: {
+    readonly directory: Partial<Pick<Directory, 'authenticate' | 'startScram'>>;
+    readonly verifyToken?: VerifyToken;
+  },
   offer: SaslOffer,
 ): readonly SaslMechanism[] {
   const hasScram = context.directory.startScram !== undefined;

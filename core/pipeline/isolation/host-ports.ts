@@ -38,7 +38,7 @@ export const hostPorts: Crossing<Host> = {
     query: 'async',
     servers: 'value',
   },
-  mailboxes: { domainKind: 'sync', exists: 'async', authenticate: 'async' },
+  mailboxes: { domainKind: 'sync', exists: 'async', authenticate: 'async', judge: 'async' },
   rules: { open: 'async' },
   memory: { get: 'async', set: 'async', delete: 'async', list: 'async' },
   isRelayClient: 'sync',

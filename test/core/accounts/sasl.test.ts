@@ -1,4 +1,3 @@
-import { createHash, createHmac, pbkdf2Sync } from 'node:crypto';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { authLimits } from '../../../core/accounts/auth-limits.ts';
@@ -10,6 +9,7 @@ import { openUsers } from '../../../core/accounts/users.ts';
 import { systemClock } from '../../../core/lib/clock.ts';
 import { openSqliteState } from '../../../core/state/sqlite.ts';
 import { fc } from '../../harness/fuzz.ts';
+import { scramClient } from '../../harness/scram-client.ts';
 
 const from = { address: '192.0.2.1', service: 'pop3' } as const;
 const verifyToken = async (token: string): Promise<AuthResult> =>
@@ -97,32 +97,18 @@ interface Client {
   readonly spoil?: (final: string) => string;
 }
 
-/** A client after RFC 5802, written from its text and not from our server. */
 async function scramLogin(directory: Directory, client: Client) {
-  const { name = 'alice', hash = 'SHA-256', header = 'n,,', spoil = (final: string) => final } = client;
-  const digest = hash === 'SHA-1' ? 'sha1' : 'sha256';
+  const { name = 'alice', hash = 'SHA-256', spoil = (final: string) => final } = client;
   const exchange = begin(directory, `SCRAM-${hash}`, client.successData ?? false);
-  const bare = `n=${name.replaceAll('=', '=3D').replaceAll(',', '=2C')},r=rOprNGfwEbeRWgbNEkqO`;
-  const first = await say(exchange, header + bare);
+  const scram = scramClient({ ...client, name });
+  const first = await say(exchange, scram.first);
   if (first.kind !== 'challenge') return { step: first, proven: false };
-  const serverFirst = text(first);
-  const [, nonce = '', salt = '', iterations = ''] = /^r=([^,]+),s=([^,]+),i=(\d+)$/.exec(serverFirst) ?? [];
-  const salted = pbkdf2Sync(
-    client.password.normalize('NFKC'),
-    Buffer.from(salt, 'base64'),
-    Number(iterations),
-    hash === 'SHA-1' ? 20 : 32,
-    digest,
-  );
-  const clientKey = createHmac(digest, salted).update('Client Key').digest();
-  const final = `c=${Buffer.from(header).toString('base64')},r=${nonce}`;
-  const message = `${bare},${serverFirst},${final}`;
-  const signature = createHmac(digest, createHash(digest).update(clientKey).digest()).update(message).digest();
-  const proof = Buffer.from(clientKey.map((byte, index) => byte ^ (signature[index] ?? 0))).toString('base64');
-  const step = await say(exchange, spoil(`${final},p=${proof}`));
-  const serverKey = createHmac(digest, salted).update('Server Key').digest();
-  const proven = text(step) === `v=${createHmac(digest, serverKey).update(message).digest('base64')}`;
-  return { step: step.kind === 'challenge' ? await say(exchange, '') : step, proven };
+  const { message, serverFinal } = scram.final(text(first));
+  const step = await say(exchange, spoil(message));
+  return {
+    step: step.kind === 'challenge' ? await say(exchange, '') : step,
+    proven: text(step) === serverFinal,
+  };
 }
 
 t.test('SCRAM proves both sides, and tells unknown accounts from wrong passwords to nobody', async t => {

@@ -3,6 +3,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Logger } from 'pino';
+import { createPendingExchanges, type PendingExchanges } from '../../../core/accounts/sasl/pending-exchanges.ts';
 import { type Clock, systemClock } from '../../../core/lib/clock.ts';
 import type { Envelope } from '../../../core/mail/envelope.ts';
 import type { Message } from '../../../core/mail/message.ts';
@@ -12,7 +13,7 @@ import { ensureSelfSigned, openTls } from '../../../core/net/tls.ts';
 import type { AuthOutcome, Chain, ChainSession, GateOutcome, MessageOutcome } from '../../../core/pipeline/chain.ts';
 import type { Session } from '../../../core/plugin/contract.ts';
 import type { SmtpListenerOptions } from '../../../core/smtp/listener-options.ts';
-import type { Settlement, SettleRequest } from '../../../core/smtp/ports.ts';
+import type { SaslParts, Settlement, SettleRequest } from '../../../core/smtp/ports.ts';
 import { createSmtpServer, type SmtpServer } from '../../../core/smtp/server.ts';
 
 export interface HeldClock extends Clock {
@@ -64,6 +65,8 @@ const ok = (settled = false): GateOutcome => ({ kind: 'ok', settled });
 
 /** Decides by names: local domains are example.org and bench.local; `unknown@`, `later@` … are refused as they say. */
 export class FixtureChain implements Chain {
+  /** Set: hook `sasl` believes what is proved. */
+  exchanges: PendingExchanges | undefined;
   live = 0;
   refuseConnect: Reply<4> | Reply<5> | undefined;
   /** Connections wait for this. */
@@ -113,6 +116,20 @@ export class FixtureChain implements Chain {
           return refusal({ code: 535, enhanced: '5.7.8', text: 'Authentication credentials invalid' });
         identity = username;
         return { kind: 'ok', identity: { name: username, mechanism } };
+      },
+      get takesSasl() {
+        return chain.exchanges !== undefined;
+      },
+      async sasl({ username, mechanism, exchange }): Promise<AuthOutcome> {
+        if (username === 'closed') return refusal({ code: 454, enhanced: '4.7.0', text: 'Too many failed logins' });
+        if (username === 'liar') return { kind: 'ok', identity: { name: 'liar', mechanism } };
+        const result = (await chain.exchanges?.judge(exchange)) ?? { kind: 'unavailable', why: 'no exchanges' };
+        if (result.kind === 'unavailable')
+          return refusal({ code: 454, enhanced: '4.7.0', text: 'Temporary authentication failure' }, result.why);
+        if (result.kind === 'refused')
+          return refusal({ code: 535, enhanced: '5.7.8', text: 'Authentication credentials invalid' }, result.why);
+        identity = result.account.name;
+        return { kind: 'ok', identity: { name: result.account.name, mechanism } };
       },
       async mail(_id, { sender }) {
         const local = sender?.local;
@@ -204,6 +221,7 @@ export interface FixtureOptions {
   readonly clock?: Clock;
   readonly certificate?: boolean;
   readonly settle?: (request: SettleRequest) => Promise<Settlement>;
+  readonly sasl?: Omit<SaslParts, 'exchanges'>;
 }
 
 export async function startFixture(options: FixtureOptions = {}): Promise<Fixture> {
@@ -222,6 +240,8 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     error: note('error'),
     debug: note('debug'),
   } as unknown as Logger;
+  const exchanges = createPendingExchanges();
+  if (options.sasl) chain.exchanges = exchanges;
   let sessions = 0;
   let messages = 0;
   const server = createSmtpServer({
@@ -240,6 +260,7 @@ export async function startFixture(options: FixtureOptions = {}): Promise<Fixtur
     trace: { record: trace => void traces.push(trace) },
     log,
     clock: options.clock ?? systemClock,
+    ...(options.sasl && { sasl: { ...options.sasl, exchanges } }),
     ids: { session: () => `S${++sessions}`, message: () => `Q${++messages}` },
     ...(options.certificate && {
       tls: openTls({

@@ -1,5 +1,10 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import t from 'tap';
+import type { VerifyToken } from '../../../core/accounts/sasl/mechanism.ts';
 import type { SmtpLimits, SmtpListenerOptions } from '../../../core/smtp/listener-options.ts';
+import { testAccounts } from '../../harness/accounts.ts';
 import { bytesOf, runTranscripts } from '../../harness/transcript.ts';
 import { heldClock, startFixture } from './fixture.ts';
 
@@ -34,12 +39,23 @@ function listenerOf(options: Readonly<Record<string, string>>): Partial<SmtpList
   return { ...listener, limits: limits as Partial<SmtpLimits> };
 }
 
+const verifyToken: VerifyToken = async token => {
+  if (token === 'later') return { kind: 'unavailable', why: 'issuer does not answer' };
+  if (token !== 'good') return { kind: 'refused', why: 'bad token' };
+  return { kind: 'ok', account: { name: 'alice@example.org', disabled: false } };
+};
+
 runTranscripts(t, 'smtp', async (options, name) => {
   const clock = heldClock();
+  const folder = mkdtempSync(path.join(tmpdir(), 'postern-sasl-'));
+  const accounts = options['sasl'] === undefined ? undefined : testAccounts(folder);
   const fixture = await startFixture({
     listener: listenerOf(options),
     clock,
     certificate: options['certificate'] !== undefined,
+    ...(accounts && {
+      sasl: { directory: accounts.directory, ...(options['sasl'] === 'tokens' && { verifyToken }) },
+    }),
   });
   let openGate = (): void => undefined;
   if (options['gate'])
@@ -63,6 +79,8 @@ runTranscripts(t, 'smtp', async (options, name) => {
       t.equal(clock.pending, 0, `${name}: no timer left`);
       t.same(await fixture.spooled(), [], `${name}: nothing spooled`);
       await fixture.close();
+      await accounts?.close();
+      rmSync(folder, { recursive: true });
     },
   };
 });
