@@ -45,10 +45,10 @@ function outcomeOf(outcome: Exclude<DeliverOutcome, { kind: 'route' }>, steps: r
 export function withDeliverHook(transport: Transport, chain: () => Chain): Transport {
   return {
     name: transport.name,
-    async deliver(job, recipients, signal) {
+    async deliver(job, recipients, stop) {
       const current = chain();
-      if (!current.delivers) return transport.deliver(job, recipients, signal);
-      const message = await readMessage(job.form);
+      if (!current.delivers) return transport.deliver(job, recipients, stop);
+      const message = job.message ?? (await readMessage(job.form));
       const { client } = job;
       const request = {
         id: job.id,
@@ -57,11 +57,11 @@ export function withDeliverHook(transport: Transport, chain: () => Chain): Trans
         ...(client?.identity === undefined ? {} : { identity: { name: client.identity, mechanism: '' } }),
         envelope: { ...job.envelope, sender: job.sender, recipients: job.recipients },
         message,
-        signal,
+        stop,
       };
       const asked = await Promise.all(recipients.map(recipient => current.deliver(request, recipient)));
       const rest = recipients.filter((_, index) => asked[index]?.outcome.kind === 'route');
-      const routed = rest.length > 0 ? await transport.deliver(job, rest, signal) : [];
+      const routed = rest.length > 0 ? await transport.deliver(job, rest, stop) : [];
       const byRecipient = new Map<Recipient, DeliveryOutcome | undefined>(
         rest.map((recipient, index) => [recipient, routed[index]]),
       );

@@ -1,5 +1,6 @@
 // Rules for mailboxes on a next hop: filing and flags are told in what another mail server understands. Fields of these
 // names from outside were removed by the chain entry, so the next hop may believe them.
+import { Cancellation } from '../lib/cancellation.ts';
 import type { Clock } from '../lib/clock.ts';
 import { makeAddress } from '../mail/address.ts';
 import { encodeWords } from '../mail/encoded-words.ts';
@@ -62,7 +63,7 @@ export function nextHopPort(
         receivedAt: parts.clock.now(),
         client: { address: at.session.remote.address, port: at.session.remote.port, helo: at.helo },
       };
-      const [outcome] = await answer.route.transport.deliver(job, [recipient], at.signal);
+      const [outcome] = await answer.route.transport.deliver(job, [recipient], Cancellation.following(at.signal));
       if (outcome === undefined) throw new HostError('temporary', 'The transport gave no outcome');
       if (outcome.kind === 'delivered') return;
       failed(outcome);

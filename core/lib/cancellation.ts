@@ -6,6 +6,15 @@ export class Cancellation {
   #reason: Error | undefined;
   #listeners: Set<(reason: Error) => void> | undefined;
 
+  /** Aborts when `signal` does. */
+  static following(signal: AbortSignal): Cancellation {
+    const own = new Cancellation();
+    const follow = (): void => own.abort(signal.reason as Error);
+    if (signal.aborted) follow();
+    else signal.addEventListener('abort', follow, { once: true });
+    return own;
+  }
+
   /** For I/O of others. */
   get signal(): AbortSignal {
     if (!this.#controller) {

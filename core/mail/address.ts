@@ -80,8 +80,22 @@ function parseLiteral(text: string): string | undefined {
   return six && isIPv6(six) ? `[IPv6:${six.toLowerCase()}]` : undefined;
 }
 
+/** The same few domains come again and again, several times a message. */
+const domains = new Map<string, string>();
+const keptDomains = 2_000;
+
 /** A domain or address literal in its canonical form (lower case, A-labels); undefined where it is none. */
 export function parseDomain(text: string): string | undefined {
+  const known = domains.get(text);
+  if (known !== undefined) return known;
+  const parsed = readDomain(text);
+  if (parsed === undefined || text.length > maxDomainBytes) return parsed;
+  if (domains.size >= keptDomains) domains.clear();
+  domains.set(text, parsed);
+  return parsed;
+}
+
+function readDomain(text: string): string | undefined {
   if (text.startsWith('[')) return parseLiteral(text);
   const wide = nonAscii.test(text);
   if (wide && !unicodeDomain.test(text)) return undefined;

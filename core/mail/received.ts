@@ -40,6 +40,9 @@ export interface ReceivedFacts {
   readonly zoneMinutes?: number;
 }
 
+/** The first line is behind `Received: `. */
+const foldedAscii = /^[\x20-\x7e]{1,68}(?:\r\n\t[\x21-\x7e][\x20-\x7e]{0,76})*$/;
+
 const literal = (address: string): string => (isIPv6(address) ? `[IPv6:${address}]` : `[${address}]`);
 
 /** The complete field, folded, with its line end. */
@@ -54,7 +57,10 @@ export function receivedField(facts: ReceivedFacts): Buffer {
     `by ${facts.hostname} with ${protocolName(protocol)} id ${facts.id}${recipient};`,
     formatDate(facts.at, facts.zoneMinutes),
   ];
-  return renderField('Received', lines.join('\r\n\t'), { utf8: protocol.smtputf8 });
+  const value = lines.join('\r\n\t');
+  // Almost always it is as it should be: ASCII without controls, and no line that needs another fold (RFC 5322 §2.1.1).
+  if (foldedAscii.test(value)) return Buffer.from(`Received: ${value}\r\n`, 'latin1');
+  return renderField('Received', value, { utf8: protocol.smtputf8 });
 }
 
 /** How often the message was passed on: a loop when it exceeds a limit (RFC 5321 §6.3). */

@@ -5,7 +5,7 @@
 // given later, by whoever looks first. This is the cost of a message: no look-up, no lock and no index here.
 import path from 'node:path';
 import type { Rope } from '../mail/rope.ts';
-import { hasCode } from './disk.ts';
+import { type FileStat, hasCode } from './disk.ts';
 import { removeQuietly } from './durable-disk.ts';
 import { writeTail } from './file-name.ts';
 import { addKeywords, maskOf } from './keyword-file.ts';
@@ -21,6 +21,8 @@ export interface DeliveryPlace {
   readonly root: string;
   /** The folder's directory: `root` itself for INBOX. */
   readonly folder: string;
+  /** Of its `tmp/`. */
+  readonly tmp?: FileStat;
   readonly target: DeliveryTarget;
 }
 
@@ -60,11 +62,11 @@ async function deliverStaged(parts: StoreParts, place: DeliveryPlace, form: Rope
   const { flags, keywords = [] } = place.target;
   const base = `${parts.newName()},S=${form.size},W=${form.size}`;
   // A flagged message is named anew on its way, which a restored one could not be.
-  const staged = flags || keywords.length > 0 ? undefined : staging?.fileFor(place.folder, base);
+  const staged = flags || keywords.length > 0 ? undefined : staging?.fileFor(place.folder, place.tmp, base);
   if (staging === undefined || staged === undefined) return undefined;
   try {
     await writeForm(disk, staged, form, form.size, undefined, staging.batches);
-    disk.rename(staged, path.join(place.folder, 'new', base));
+    disk.rename(staged, `${place.folder}/new/${base}`);
   } catch (error) {
     removeQuietly(disk, staged);
     if (!hasCode(error, 'EXDEV')) return asResult(error);

@@ -91,15 +91,19 @@ export function createMaildirStore(options: MaildirStoreOptions): MailStore {
   /** Where a target's message goes; makes what is missing and may be made. */
   async function prepare(target: DeliveryTarget, size: number): Promise<DeliveryPlace> {
     const root = options.maildirOf(target.user);
-    if (!disk.stat(path.join(root, 'tmp'))) makeFolder(parts, root, true);
     const directory = target.mailbox === undefined ? '' : directoryOf(target.mailbox);
-    const folder = path.join(root, directory);
-    if (directory !== '' && !disk.stat(path.join(folder, 'tmp'))) {
-      if (!target.create) throw new MailboxError('nonexistent', `Mailbox "${target.mailbox}" does not exist`);
-      await createFor(target, canonicalName(target.mailbox ?? ''));
+    const folder = directory === '' ? root : path.join(root, directory);
+    let tmp = disk.stat(`${folder}/tmp`);
+    if (!tmp) {
+      if (directory === '' || !disk.stat(`${root}/tmp`)) makeFolder(parts, root, true);
+      if (directory !== '') {
+        if (!target.create) throw new MailboxError('nonexistent', `Mailbox "${target.mailbox}" does not exist`);
+        await createFor(target, canonicalName(target.mailbox ?? ''));
+      }
+      tmp = disk.stat(`${folder}/tmp`);
     }
     await checkQuota(parts, root, size, target.quotaBytes ?? quotas.get(target.user));
-    return { root, folder, target };
+    return { root, folder, target, ...(tmp && { tmp }) };
   }
 
   async function createFor(target: DeliveryTarget, name: string): Promise<void> {

@@ -11,15 +11,15 @@ import { randomInt } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Batches } from './batches.ts';
-import type { Disk } from './disk.ts';
+import type { Disk, FileStat } from './disk.ts';
 import { removeQuietly } from './durable-disk.ts';
 import { physicalSize } from './file-name.ts';
 import { keepsOrder } from './ordered-disk.ts';
 
 export interface Staging {
   readonly batches: Batches;
-  /** The name for a message on its way to `new/` of `folder`; undefined where that has to be made durable itself. */
-  fileFor(folder: string, base: string): string | undefined;
+  /** The name for a message on its way to `new/` of `folder`, with its `tmp/`; undefined where that has to be made durable itself. */
+  fileFor(folder: string, tmp: FileStat | undefined, base: string): string | undefined;
   /** There is a mount in between after all: nothing more goes here. */
   giveUp(): void;
   close(): Promise<void>;
@@ -134,18 +134,17 @@ export async function openStaging(options: StagingOptions): Promise<Staging | un
     return undefined;
   }
   const { dev } = disk.stat(own) ?? {};
+  const inRoot = root.endsWith(path.sep) ? root : `${root}${path.sep}`;
   let over = false;
   return {
     batches: new Batches(batchSize),
-    fileFor(folder, base) {
+    fileFor(folder, tmp, base) {
       if (over) return undefined;
-      const tmp = disk.stat(path.join(folder, 'tmp'));
       // Another file system; or one whose new files belong to the folder's group, which a rename would not give.
       if (!tmp || tmp.dev !== dev || tmp.givesGroup) return undefined;
-      const relative = path.relative(root, folder);
-      const name = `${base} ${encodeURIComponent(relative)}`;
-      const fits = relative !== '' && !relative.startsWith('..') && !path.isAbsolute(relative);
-      return fits && Buffer.byteLength(name) <= longestName ? path.join(own, name) : undefined;
+      if (!folder.startsWith(inRoot)) return undefined;
+      const name = `${base} ${encodeURIComponent(folder.slice(inRoot.length))}`;
+      return Buffer.byteLength(name) <= longestName ? `${own}/${name}` : undefined;
     },
     giveUp() {
       over = true;

@@ -1,5 +1,6 @@
 // The chain as a protocol server drives it: one `ChainSession` per connection, at most one transaction at a time.
 // `load-chain.ts` builds a `Chain` from the configuration.
+import type { Cancellation } from '../lib/cancellation.ts';
 import type { Deliverable } from '../mail/deliverable.ts';
 import type { Envelope, Recipient } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
@@ -57,7 +58,7 @@ export interface DeliverRequest {
   readonly identity?: Identity;
   readonly envelope: Envelope;
   readonly message: Message;
-  readonly signal?: AbortSignal;
+  readonly stop?: Cancellation;
 }
 
 /** What a plugin made of a message that a person judged. */

@@ -24,11 +24,6 @@ export async function deliverHook(
   to: Recipient,
 ): ReturnType<Chain['deliver']> {
   const steps = new Steps(runner.clock.monotonic());
-  const parent = new Cancellation();
-  const { signal } = request;
-  const onAbort = (): void => parent.abort(signal?.reason as Error);
-  if (signal?.aborted) onAbort();
-  else signal?.addEventListener('abort', onAbort, { once: true });
   const stage: Stage = {
     session: request.session,
     helo: request.helo,
@@ -38,11 +33,10 @@ export async function deliverHook(
     message: request.message,
     sessionResults: new Results(),
     transactionResults: new Results(),
-    parent,
+    parent: request.stop ?? new Cancellation(),
   };
   const { decision } = await firstAnswer(entries, entry =>
     new HookCall(runner, entry, 'deliver', stage, steps).run(to),
   );
-  signal?.removeEventListener('abort', onAbort);
   return { outcome: outcomeOf(decision), steps: steps.list };
 }

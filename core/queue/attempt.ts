@@ -1,5 +1,6 @@
 // One attempt at delivery, for the direct path and the queue alike: asks a transport and makes sure that an answer for
 // each recipient comes back, whatever the transport does. Its faults are deferrals (invariant I3).
+import type { Cancellation } from '../lib/cancellation.ts';
 import type { Recipient } from '../mail/envelope.ts';
 import type { DeliveryJob, DeliveryOutcome, Transport } from './transport.ts';
 
@@ -14,10 +15,10 @@ export async function attempt(
   transport: Transport,
   job: DeliveryJob,
   recipients: readonly Recipient[],
-  signal: AbortSignal,
+  stop: Cancellation,
 ): Promise<readonly DeliveryOutcome[]> {
   if (recipients.every(recipient => recipient.sender === undefined))
-    return attemptTogether(transport, job, recipients, signal);
+    return attemptTogether(transport, job, recipients, stop);
   const groups = new Map<string | undefined, Recipient[]>();
   for (const recipient of recipients) {
     const group = groups.get(recipient.sender?.text);
@@ -27,7 +28,7 @@ export async function attempt(
   const outcomes = new Map<Recipient, DeliveryOutcome | undefined>();
   for (const group of groups.values()) {
     const own = { ...job, sender: group[0]?.sender ?? job.sender };
-    const answers = await attemptTogether(transport, own, group, signal);
+    const answers = await attemptTogether(transport, own, group, stop);
     for (const [index, recipient] of group.entries()) outcomes.set(recipient, answers[index]);
   }
   return recipients.map(recipient => outcomes.get(recipient) ?? fault('No outcome'));
@@ -37,11 +38,11 @@ async function attemptTogether(
   transport: Transport,
   job: DeliveryJob,
   recipients: readonly Recipient[],
-  signal: AbortSignal,
+  stop: Cancellation,
 ): Promise<readonly DeliveryOutcome[]> {
   let outcomes: readonly DeliveryOutcome[];
   try {
-    outcomes = await transport.deliver(job, recipients, signal);
+    outcomes = await transport.deliver(job, recipients, stop);
   } catch (error) {
     const why = `Transport "${transport.name}" threw: ${error instanceof Error ? error.message : String(error)}`;
     return recipients.map(() => fault(why));

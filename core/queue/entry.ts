@@ -172,6 +172,15 @@ function notesOf(outcome: Exclude<DeliveryOutcome, { kind: 'delivered' }>, now: 
 
 /** What a transport is given of a queued message. */
 export function jobOf(message: QueuedMessage, recipients: readonly Recipient[]): DeliveryJob {
-  const { id, sender, envelope, form, receivedAt, client } = message;
-  return { id, sender, envelope, form, receivedAt, recipients, ...(client === undefined ? {} : { client }) };
+  const { id, sender, envelope, form, message: read, receivedAt, client } = message;
+  return {
+    id,
+    sender,
+    envelope,
+    form,
+    receivedAt,
+    recipients,
+    ...(read === undefined ? {} : { message: read }),
+    ...(client === undefined ? {} : { client }),
+  };
 }

@@ -53,6 +53,7 @@ export function messageOf(request: SettleRequest, policy: QueuePolicy): QueuedMe
     sender: request.deliverable.sender,
     envelope,
     form: request.deliverable.message.rope,
+    message: request.deliverable.message,
     reports: !request.forged && !request.deliverable.forged && request.deliverable.kind !== 'quarantine',
     ...(request.client === undefined ? {} : { client: request.client }),
   };

@@ -8,6 +8,7 @@
 // - What was delivered is entered before anything else happens to it. While the store cannot take that, the message is
 //   not tried again in this process.
 import type { Logger } from 'pino';
+import { Cancellation } from '../lib/cancellation.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Recipient } from '../mail/envelope.ts';
 import { attempt } from './attempt.ts';
@@ -200,9 +201,9 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
     let outcomes: readonly DeliveryOutcome[] = [];
     const recipients = here.map(each => each.entry.recipient);
     if (route) {
-      const controller = new AbortController();
-      const cancel = clock.after(attemptLimitMs, () => controller.abort(new Error('Attempt took too long')));
-      outcomes = await attempt(route.transport, jobOf(message, recipients), recipients, controller.signal);
+      const stop = new Cancellation();
+      const cancel = clock.after(attemptLimitMs, () => stop.abort(new Error('Attempt took too long')));
+      outcomes = await attempt(route.transport, jobOf(message, recipients), recipients, stop);
       cancel();
       await judge(service, outcomes, startedAt);
       const context = { now: clock.now(), policy, random };

@@ -9,6 +9,7 @@
 // - With one destination and several recipients, some may be delivered while the others can neither be delivered nor
 //   stored. Then the client hears 4xx: the delivered ones may get it again, nothing is lost.
 import type { Logger } from 'pino';
+import { Cancellation } from '../lib/cancellation.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { KeptOriginal } from '../mail/deliverable.ts';
 import type { Reply } from '../mail/reply.ts';
@@ -116,12 +117,15 @@ export function createSettler(parts: SettleParts): Settler {
   }
 
   /** Tries a group; sets the outcomes of its legs. */
-  async function tryGroup(message: QueuedMessage, all: readonly Leg[], group: readonly Leg[]): Promise<void> {
+  async function tryGroup(
+    message: QueuedMessage,
+    all: readonly Leg[],
+    group: readonly Leg[],
+    stop: Cancellation,
+  ): Promise<void> {
     const route = group[0]?.route;
     if (!route) return;
-    const controller = new AbortController();
     const startedAt = clock.now();
-    const cancel = clock.after(attemptLimitMs, () => controller.abort(new Error('Attempt took too long')));
     const job = jobOf(
       message,
       all.map(leg => leg.recipient),
@@ -130,9 +134,8 @@ export function createSettler(parts: SettleParts): Settler {
       route.transport,
       job,
       group.map(leg => leg.recipient),
-      controller.signal,
+      stop,
     );
-    cancel();
     group.forEach((leg, index) => {
       const outcome = outcomes[index];
       if (outcome) leg.outcome = outcome;
@@ -146,17 +149,27 @@ export function createSettler(parts: SettleParts): Settler {
   }
 
   /** Runs the groups; true when all are done within the budget, otherwise `rest` settles when they are. */
-  async function tryGroups(message: QueuedMessage, legs: readonly Leg[], groups: readonly (readonly Leg[])[]) {
-    const work = Promise.all(groups.map(group => tryGroup(message, legs, group))).then(() => undefined);
-    running.add(work);
-    const rest = work.finally(() => running.delete(work));
-    let cancel = (): void => undefined;
-    const late = new Promise<false>(resolve => {
-      cancel = clock.after(parts.directBudgetMs, () => resolve(false));
+  function tryGroups(
+    message: QueuedMessage,
+    legs: readonly Leg[],
+    groups: readonly (readonly Leg[])[],
+  ): Promise<{ readonly inTime: boolean; readonly rest: Promise<void> }> {
+    return new Promise((resolve, reject) => {
+      const stop = new Cancellation();
+      const tooLong = (): void => stop.abort(new Error('Attempt took too long'));
+      // One timer at a time: most messages are delivered before the first rings.
+      let cancel = clock.after(parts.directBudgetMs, () => {
+        cancel = clock.after(attemptLimitMs - parts.directBudgetMs, tooLong);
+        resolve({ inTime: false, rest });
+      });
+      const rest: Promise<void> = Promise.all(groups.map(group => tryGroup(message, legs, group, stop)))
+        .then(() => resolve({ inTime: true, rest }), reject)
+        .finally(() => {
+          cancel();
+          running.delete(rest);
+        });
+      running.add(rest);
     });
-    const inTime = await Promise.race([rest.then(() => true as const), late]);
-    cancel();
-    return { inTime, rest };
   }
 
   const entryOf = (message: QueuedMessage, request: SettleRequest, leg: Leg, dueAt: number): QueuedRecipient => {

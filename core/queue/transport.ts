@@ -1,7 +1,9 @@
 // How a message reaches its recipients. The direct path (before 250) and the queue runner share these: a transport is
 // asked for some recipients of one message and answers for each of them.
+import type { Cancellation } from '../lib/cancellation.ts';
 import type { ClientFacts } from '../mail/client-facts.ts';
 import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
+import type { Message } from '../mail/message.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { Rope } from '../mail/rope.ts';
 import type { TraceStep } from '../mail/trace.ts';
@@ -15,6 +17,8 @@ export interface DeliveryJob {
   /** Envelope parameters that travel on: BODY, SMTPUTF8, REQUIRETLS, RET, ENVID. */
   readonly envelope: Omit<Envelope, 'recipients' | 'sender'>;
   readonly form: Rope;
+  /** `form`, read already; absent for what comes from the queue. */
+  readonly message?: Message;
   readonly recipients: readonly Recipient[];
   /** ms since the epoch. */
   readonly receivedAt: number;
@@ -52,7 +56,7 @@ export type DeliveryOutcome = { readonly steps?: readonly TraceStep[] } & (
 export interface Transport {
   readonly name: string;
   /** One outcome per recipient, in order. Never throws for a failure of delivery; a throw is a bug and counts as deferred. */
-  deliver(job: DeliveryJob, recipients: readonly Recipient[], signal: AbortSignal): Promise<readonly DeliveryOutcome[]>;
+  deliver(job: DeliveryJob, recipients: readonly Recipient[], stop: Cancellation): Promise<readonly DeliveryOutcome[]>;
 }
 
 /** Where a recipient goes. `destination` groups queue entries for concurrency and back-off: a domain, a next hop, `local`. */

@@ -75,7 +75,11 @@ const defaultTimeouts: RelayTimeouts = {
 /** The shape of the queue's `Transport`. */
 export interface RelayTransport {
   readonly name: string;
-  deliver(job: RelayJob, recipients: readonly Recipient[], signal: AbortSignal): Promise<readonly RelayOutcome[]>;
+  deliver(
+    job: RelayJob,
+    recipients: readonly Recipient[],
+    stop: { readonly signal: AbortSignal },
+  ): Promise<readonly RelayOutcome[]>;
   /** Asks with the null sender whether these would be taken, and sends nothing: `delivered` means so. */
   ask(recipients: readonly Recipient[], signal: AbortSignal): Promise<readonly RelayOutcome[]>;
 }
@@ -149,7 +153,7 @@ export function createRelay(parts: RelayParts): Relay {
 
     return {
       name: target.protocol,
-      async deliver(job, recipients, signal) {
+      async deliver(job, recipients, { signal }) {
         if ((await countReceived(job.form)) > maxHops) {
           const loops = failedOutcome('5.4.6', 'Mail loops: too many hops', `More than ${maxHops} Received fields`);
           return recipients.map(() => loops);

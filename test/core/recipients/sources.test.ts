@@ -47,7 +47,7 @@ t.test('Postfix maps and lists', async t => {
     ['who@catch.example', 'found'],
     ['who@example.org', 'none'],
   ] as const;
-  for (const [text, kind] of cases) t.match(await source.verify(address(text), never()), { kind }, text);
+  for (const [text, kind] of cases) t.match(await source.verify(address(text), never().signal), { kind }, text);
   t.same(addressesOf(['SMTP:A@b.example', 'smtp:c@b.example', 'X500:/o=x', 'plain@b.example', 'smtp:broken', '']), [
     'a@b.example',
     'c@b.example',
@@ -84,7 +84,7 @@ t.test('sources together: unknown only where nobody who could know failed', asyn
   ] as const;
   for (const [sources, callout, unavailable, expected] of cases) {
     const parts = { sources: sources.map(says), unavailable, ...(callout ? { callout: says(callout) } : {}) };
-    const answer = await createVerifier(parts).verify(address('a@b.test'), never());
+    const answer = await createVerifier(parts).verify(address('a@b.test'), never().signal);
     t.equal(answer.kind, expected, JSON.stringify([sources, callout, unavailable]));
   }
 });
@@ -121,7 +121,7 @@ t.test('callout: budget, one question at a time, refresh in the background, stal
       },
     }),
   });
-  const verify = async (text: string) => (await callout.verify(address(text), never())).kind;
+  const verify = async (text: string) => (await callout.verify(address(text), never().signal)).kind;
   /** Resolves when the backend was asked so often. */
   const askedTimes = async (times: number): Promise<void> => {
     while (asked < times) await new Promise(resolve => setImmediate(resolve));

@@ -39,7 +39,8 @@ export const jobOf = (id: string, body: Rope = ropeOf(message), more: Partial<Re
   ...more,
 });
 
-export const never = (): AbortSignal => new AbortController().signal;
+/** Nothing ends the attempt early. */
+export const never = (): { readonly signal: AbortSignal } => new AbortController();
 
 export function target(ports: readonly number[], more: Partial<RelayTarget> = {}): RelayTarget {
   return {

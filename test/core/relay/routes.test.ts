@@ -111,7 +111,7 @@ t.test('MTA-STS: raises the policy, is remembered, never weakens what an operato
 
   const parts = { dns, mtaSts, families: [4] as const, isOwnName: () => false, random: Math.random };
   const plan = (host: string, more = {}) =>
-    planAddresses(parts, target([], more), { host, port: 25, secure: false }, 'sts.test', never());
+    planAddresses(parts, target([], more), { host, port: 25, secure: false }, 'sts.test', never().signal);
   t.match(await plan('mx.sts.test'), { candidates: [{ policy: { kind: 'verified' } }] });
   t.match(await plan('evil.test'), { kind: 'unusable', permanent: false });
   t.match(await plan('mx.sts.test', { tls: { kind: 'required' } }), { candidates: [{ policy: { kind: 'required' } }] });

@@ -313,7 +313,7 @@ t.test('many at once: connections stay within the limit, an abort ends a wait', 
   const abort = new AbortController();
   const waiting = relay(t)
     .transport(target([hung.port]), 'a.test')
-    .deliver(jobOf('q'), one, abort.signal);
+    .deliver(jobOf('q'), one, abort);
   abort.abort(new Error('too long'));
   t.match(await waiting, [{ kind: 'deferred' }]);
 });
