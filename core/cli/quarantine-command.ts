@@ -15,17 +15,9 @@ import { printable, renderTrace } from './render-trace.ts';
 import { formatTable } from './table.ts';
 import { showTime, timeOption } from './time-option.ts';
 
-export interface QuarantineSelection {
-  readonly reason?: string;
-  readonly plugin?: string;
-  readonly sender?: string;
-  readonly recipient?: string;
-  readonly client?: string;
-  readonly subject?: string;
-  readonly messageId?: string;
+export interface QuarantineSelection extends Omit<KeptQuery, 'from' | 'to' | 'message' | 'limit' | 'order' | 'beyond'> {
   readonly since?: string;
   readonly until?: string;
-  readonly released?: boolean;
   readonly all?: boolean;
 }
 

@@ -11,19 +11,9 @@ import { printable, renderTrace } from './render-trace.ts';
 import { formatTable } from './table.ts';
 import { showTime, timeOption } from './time-option.ts';
 
-export interface TraceSelection {
+export interface TraceSelection extends Omit<TraceQuery, 'from' | 'to' | 'after' | 'before'> {
   readonly since?: string;
   readonly until?: string;
-  readonly sender?: string;
-  readonly recipient?: string;
-  readonly messageId?: string;
-  readonly subject?: string;
-  readonly client?: string;
-  readonly outcome?: string;
-  readonly recipientOutcome?: string;
-  readonly plugin?: string;
-  readonly verdict?: string;
-  readonly limit?: number;
   readonly follow?: boolean;
   readonly full?: boolean;
 }

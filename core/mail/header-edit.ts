@@ -85,15 +85,18 @@ export function renderField(name: string, value: string, options: RenderOptions 
   return Buffer.from(`${name}: ${text}\r\n`, 'utf8');
 }
 
-/** The header edits of a plugin's answer (`Edit` of core/plugin/verdicts.ts has these kinds). */
+/** The header edits of a plugin's answer. */
 export type HeaderEdit =
   | {
       readonly kind: 'add-header';
       readonly name: string;
+      /** Text; what a header cannot carry is encoded (RFC 2047). */
       readonly value: string;
       readonly at?: 'top' | 'bottom';
+      /** The value is written as it is: encoded words in it are none of ours to encode again. */
       readonly encoded?: boolean;
     }
+  /** `index` counts the fields of that name from the top, from 0; absent = all of them. */
   | { readonly kind: 'remove-header'; readonly name: string; readonly index?: number }
   | {
       readonly kind: 'replace-header';

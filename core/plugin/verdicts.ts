@@ -1,5 +1,6 @@
 // What a hook may answer. Values, never callbacks; illegal combinations do not compile.
 import type { QuarantineReason } from '../mail/deliverable.ts';
+import type { HeaderEdit } from '../mail/header-edit.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { Rope } from '../mail/rope.ts';
 
@@ -32,24 +33,7 @@ export const discard = (why: string): Of<'discard'> => ({ kind: 'discard', why }
 
 /** Edits are data: all of one answer are applied or none, after the hook returned in time. */
 export type Edit =
-  | {
-      readonly kind: 'add-header';
-      readonly name: string;
-      /** Text; what a header cannot carry is encoded (RFC 2047). */
-      readonly value: string;
-      readonly at?: 'top' | 'bottom';
-      /** The value is written as it is: encoded words in it are none of ours to encode again. */
-      readonly encoded?: boolean;
-    }
-  /** `index` counts the fields of that name from the top, from 0; absent = all of them. */
-  | { readonly kind: 'remove-header'; readonly name: string; readonly index?: number }
-  | {
-      readonly kind: 'replace-header';
-      readonly name: string;
-      readonly value: string;
-      readonly index?: number;
-      readonly encoded?: boolean;
-    }
+  | HeaderEdit
   /** The whole body (all after the header section), CRLF line ends. */
   | { readonly kind: 'replace-body'; readonly body: Buffer | Rope }
   /** `original`: the recipient that this one stands for (aliases), kept for DSN and the trace. */

@@ -62,9 +62,8 @@ const list = (names: readonly string[]): string | undefined => (names.length > 0
 const when = (wrong: boolean, what = ''): string | undefined => (wrong ? what : undefined);
 const addHeader = (name: string, value: string): Edit => ({ kind: 'add-header', name, value, at: 'bottom' });
 
-/** Why the value is no list of addresses; undefined where it is one. */
-function addressFault(value: string, utf8: boolean): string | undefined {
-  const mailboxes = mailboxesOf(parseAddressList(value));
+/** What is no address among these; undefined where all are. */
+function addressFault(mailboxes: ReturnType<typeof mailboxesOf>, utf8: boolean): string | undefined {
   for (const { local, domain } of mailboxes) {
     const canonical = parseDomain(domain);
     if (local === '' || canonical === undefined) return `'${local}@${domain}'`.slice(0, 100);
@@ -77,7 +76,7 @@ function addressFault(value: string, utf8: boolean): string | undefined {
 function badAddresses(headers: HeaderList, names: readonly string[], utf8: boolean): string | undefined {
   const faults = names.flatMap(name =>
     headers.all(name).flatMap(field => {
-      const fault = addressFault(field.value, utf8);
+      const fault = addressFault(mailboxesOf(parseAddressList(field.value)), utf8);
       return fault === undefined ? [] : [`${name}: ${fault}`];
     }),
   );
@@ -169,8 +168,8 @@ export const rules: readonly Rule[] = [
     find({ message, envelope }) {
       const field = message.headers.get('from');
       if (!field) return undefined;
-      const empty = mailboxesOf(parseAddressList(field.value)).length === 0;
-      return empty ? 'no address' : addressFault(field.value, envelope.smtputf8);
+      const mailboxes = mailboxesOf(parseAddressList(field.value));
+      return mailboxes.length === 0 ? 'no address' : addressFault(mailboxes, envelope.smtputf8);
     },
   },
   {

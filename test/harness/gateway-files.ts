@@ -8,8 +8,11 @@ export const deliveredFiles = (folder: string): readonly string[] =>
     .filter(name => /\/(new|cur)\/[^/]+$/.test(name))
     .map(name => readFileSync(path.join(folder, 'data', 'mail', name), 'utf8'));
 
-export async function until(done: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  for (const end = Date.now() + 60_000; !(await done()); ) {
+/** Waits for what `find` finds: anything but undefined and false. */
+export async function until<T>(find: () => T | undefined | Promise<T | undefined>, what: string): Promise<T> {
+  for (const end = Date.now() + 120_000; ; ) {
+    const found = await find();
+    if (found !== undefined && found !== false) return found;
     if (Date.now() > end) throw new Error(`Waited in vain: ${what}`);
     await new Promise(resolve => setTimeout(resolve, 20));
   }

@@ -127,6 +127,18 @@ export function writeConfig(folder: string, yaml: string): string {
   return file;
 }
 
+/** Of a gateway with one SMTP listener and the domain example.org; `rest`: its chain and all else. */
+export const writeSmtpConfig = (folder: string, port: number, rest: string): string =>
+  writeConfig(
+    folder,
+    `hostname: mx.example.org
+dataDir: data
+domains: [{ name: example.org }]
+listeners: [{ name: smtp, role: smtp, port: ${port}, tls: none }]
+${rest}
+`,
+  );
+
 /** Users with some password, without a process for each. */
 export async function addUsers(configFile: string, ...names: readonly string[]): Promise<void> {
   const config = loadConfig(configFile, path.dirname(configFile));

@@ -8,7 +8,7 @@ import {
   type GatewayProcess,
   runPostern,
   startGatewayProcess,
-  writeConfig,
+  writeSmtpConfig,
 } from '../../harness/gateway-process.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 
@@ -32,16 +32,12 @@ function messageOf(id: number): { readonly to: readonly string[]; readonly body:
 t.test('kill -9 at random moments under load loses nothing that got a 250', { timeout: 240_000 }, async t => {
   const folder = t.testdir();
   const port = await freePort();
-  const config = writeConfig(
+  const config = writeSmtpConfig(
     folder,
-    `hostname: mx.example.org
-dataDir: data
-domains: [{ name: example.org }]
-message: { spoolAbove: 128KiB }
-listeners: [{ name: smtp, role: smtp, port: ${port}, tls: none }]
+    port,
+    `message: { spoolAbove: 128KiB }
 chain: [relay-policy, recipients]
-log: { level: error, format: json }
-`,
+log: { level: error, format: json }`,
   );
   for (const user of users)
     t.equal((await runPostern(['--config', config, 'user', 'add', user, '--generate'])).code, 0);

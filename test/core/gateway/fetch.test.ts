@@ -9,7 +9,15 @@ import { controlSocketPath } from '../../../core/control/protocol.ts';
 import { type Dovecot, startDovecot } from '../../harness/dovecot.ts';
 import { requireEngines } from '../../harness/engine.ts';
 import { startTestGateway } from '../../harness/gateway.ts';
-import { addUsers, freePort, runPostern, startGatewayProcess, writeConfig } from '../../harness/gateway-process.ts';
+import { until } from '../../harness/gateway-files.ts';
+import {
+  addUsers,
+  freePort,
+  runPostern,
+  startGatewayProcess,
+  writeConfig,
+  writeSmtpConfig,
+} from '../../harness/gateway-process.ts';
 import { guardedLogger } from '../../harness/log-guard.ts';
 
 const listeners = '\n  - { name: smtp, role: smtp, port: 0, tls: none }';
@@ -27,13 +35,6 @@ const mailbox = (folder: string, user: string): readonly string[] => {
   const box = path.join(folder, 'data/mail/example.org', user, 'new');
   return existsSync(box) ? readdirSync(box).map(name => readFileSync(path.join(box, name), 'utf8')) : [];
 };
-
-async function until(done: () => boolean, what: string): Promise<void> {
-  for (const end = Date.now() + 120_000; !done(); ) {
-    if (Date.now() > end) throw new Error(`Waited in vain: ${what}`);
-    await new Promise(resolve => setTimeout(resolve, 20));
-  }
-}
 
 const account = (dovecot: Dovecot, name: string, user: string, more: string): string =>
   `{ name: ${name}, host: localhost, username: ${user}, password: { file: secret }, ca: ${dovecot.certificateFile}, interval: 1h, ${more} }`;
@@ -163,13 +164,10 @@ t.test('kill -9 while fetching: nothing lost, nothing fetched twice', { timeout:
   }
   const folder = t.testdir({ secret: 'secret' });
   const port = await freePort();
-  const config = writeConfig(
+  const config = writeSmtpConfig(
     folder,
-    `hostname: mx.example.org
-dataDir: data
-domains: [{ name: example.org }]
-listeners: [{ name: smtp, role: smtp, port: ${port}, tls: none }]
-chain: [relay-policy, recipients]
+    port,
+    `chain: [relay-policy, recipients]
 log: { level: warn, format: json }
 fetch:
   - ${account(dovecot, 'pop', 'pop', `protocol: pop3, port: ${dovecot.pop3s}, recipient: ann@example.org`).replace('1h', '1s')}

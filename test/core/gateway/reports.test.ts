@@ -8,6 +8,7 @@ import t, { type Test } from 'tap';
 import { dkimVerify } from '../../harness/dkim-verdicts.ts';
 import { startDnsServer } from '../../harness/dns-server.ts';
 import { startTestGateway } from '../../harness/gateway.ts';
+import { until } from '../../harness/gateway-files.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 import { startPeer } from '../relay/peers.ts';
 
@@ -20,15 +21,6 @@ const delivered = (folder: string): readonly string[] => {
     return [];
   }
 };
-
-async function until<T>(find: () => T | undefined | Promise<T | undefined>, what: string): Promise<T> {
-  for (const end = Date.now() + 60_000; ; ) {
-    const found = await find();
-    if (found !== undefined && found !== false) return found;
-    if (Date.now() > end) throw new Error(`Waited in vain: ${what}`);
-    await new Promise(resolve => setTimeout(resolve, 20));
-  }
-}
 
 /** A gateway that signs and checks, in front of a next hop that knows everybody but `nobody`. */
 async function setUp(t: Test, listener = '') {

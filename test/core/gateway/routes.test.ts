@@ -7,6 +7,7 @@ import { loadConfig } from '../../../core/config/load.ts';
 import { checkConfig } from '../../../core/gateway.ts';
 import { systemClock } from '../../../core/lib/clock.ts';
 import { startTestGateway } from '../../harness/gateway.ts';
+import { until } from '../../harness/gateway-files.ts';
 import { runPostern } from '../../harness/gateway-process.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 import { startPeer } from '../relay/peers.ts';
@@ -14,13 +15,6 @@ import { startPeer } from '../relay/peers.ts';
 const silent = pino({ level: 'silent' });
 const listeners = '\n  - { name: smtp, role: smtp, port: 0, tls: none, etrn: [127.0.0.0/8] }';
 const body = 'Subject: x\r\n\r\ntext\r\n';
-
-async function until(done: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  for (const end = Date.now() + 60_000; !(await done()); ) {
-    if (Date.now() > end) throw new Error(`Waited in vain: ${what}`);
-    await new Promise(resolve => setTimeout(resolve, 20));
-  }
-}
 
 t.test('transport(5): next hops, discard, error, beside routes of the configuration', async t => {
   const [inner, list] = [await startPeer(t), await startPeer(t)];

@@ -9,13 +9,14 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { dropMail, ensureMaildrop } from '../../../core/intake/maildrop-writer.ts';
 import { makeAddress } from '../../../core/mail/address.ts';
+import { until } from '../../harness/gateway-files.ts';
 import {
   addUsers,
   freePort,
   mainFile,
   runPostern,
   startGatewayProcess,
-  writeConfig,
+  writeSmtpConfig,
 } from '../../harness/gateway-process.ts';
 import { plainNode } from '../../harness/plain-node.ts';
 
@@ -40,16 +41,12 @@ async function setUp(t: Test, more = ''): Promise<Fixture> {
   chmodSync(folder, 0o755);
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   const port = await freePort();
-  const config = writeConfig(
+  const config = writeSmtpConfig(
     folder,
-    `hostname: mx.example.org
-dataDir: data
-domains: [{ name: example.org }]
-listeners: [{ name: smtp, role: smtp, port: ${port}, tls: none }]
-chain: [relay-policy, recipients]
+    port,
+    `chain: [relay-policy, recipients]
 log: { level: error, format: json }
-${more}
-`,
+${more}`,
   );
   await addUsers(config, 'ann@example.org', 'ben@example.org');
   for (const name of ['sendmail', 'mailq', 'newaliases']) symlinkSync(mainFile, path.join(folder, name));
@@ -78,13 +75,6 @@ ${more}
       return existsSync(box) ? readdirSync(box).map(name => readFileSync(path.join(box, name), 'utf8')) : [];
     },
   };
-}
-
-async function until(done: () => boolean, what: string): Promise<void> {
-  for (const end = Date.now() + 60_000; !done(); ) {
-    if (Date.now() > end) throw new Error(`Waited in vain: ${what}`);
-    await new Promise(resolve => setTimeout(resolve, 20));
-  }
 }
 
 t.test('stopped, started, refused', { timeout: 240_000 }, async t => {

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import t from 'tap';
 import { until } from '../../harness/gateway-files.ts';
-import { freePort, mainFile, runPostern, startGatewayProcess, writeConfig } from '../../harness/gateway-process.ts';
+import { freePort, mainFile, runPostern, startGatewayProcess, writeSmtpConfig } from '../../harness/gateway-process.ts';
 import { plainNode } from '../../harness/plain-node.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 
@@ -26,19 +26,15 @@ const bySubject = `export const plugin = {
 t.test('search, follow, why', { timeout: 280_000 }, async t => {
   const folder = t.testdir();
   const port = await freePort();
-  const config = writeConfig(
+  const config = writeSmtpConfig(
     folder,
-    `hostname: mx.example.org
-dataDir: data
-domains: [{ name: example.org }]
-listeners: [{ name: smtp, role: smtp, port: ${port}, tls: none }]
-chain:
+    port,
+    `chain:
   - relay-policy
   - recipients
   - strict: { plugin: ./by-subject.mjs, word: forbidden }
   - trial: { plugin: ./by-subject.mjs, word: odd, mode: observe }
-log: { level: error, format: json }
-`,
+log: { level: error, format: json }`,
   );
   writeFileSync(path.join(folder, 'by-subject.mjs'), bySubject);
   const postern = (...args: readonly string[]) => runPostern(['--config', config, ...args]);
