@@ -1,9 +1,16 @@
+import { readFileSync } from 'node:fs';
+import { type AddressInfo, connect } from 'node:net';
+import { pipeline } from 'node:stream';
+import { createServer } from 'node:tls';
 import t from 'tap';
+import { systemClock } from '../../core/lib/clock.ts';
+import { ensureSelfSigned } from '../../core/net/tls.ts';
 import { milterEdits, parseAnswer } from '../../plugins/rspamd/answer.ts';
 import { rspamd } from '../../plugins/rspamd/index.ts';
 import { options } from '../../plugins/rspamd/options.ts';
 import { corpusMessages } from '../harness/corpus.ts';
 import { requireEngines } from '../harness/engine.ts';
+import { engineFolder } from '../harness/engine-process.ts';
 import { startFaultServer } from '../harness/fault-server.ts';
 import { type Answered, type ClientFacts, type DrivenPlugin, type PluginSetup, plugin } from '../harness/plugin.ts';
 import { testHost } from '../harness/plugin-host.ts';
@@ -88,6 +95,26 @@ t.test('a real rspamd: scores, fields, its action, corpus mail, learning; then f
   t.match(await p.message(ham), { kind: 'continue' });
   await engine.kill();
   t.match(await frozen.message(ham), { kind: 'error', why: /ECONNREFUSED/ }, 'stopped');
+});
+
+t.test('a real rspamd behind a TLS terminator', async t => {
+  if (!requireEngines(t, 'rspamd over TLS', 'rspamd')) return;
+  const engine = await startRspamd(t);
+  const files = await ensureSelfSigned(await engineFolder(t, 'rspamd-tls'), ['localhost'], systemClock);
+  const secured = { cert: readFileSync(files.cert), key: readFileSync(files.key) };
+  const terminator = createServer(secured, outside => {
+    const inside = connect(engine.port, '127.0.0.1');
+    pipeline(outside, inside, outside, () => undefined);
+  });
+  terminator.on('tlsClientError', () => undefined);
+  await new Promise<void>(resolve => terminator.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => terminator.close());
+  const hosts = [`tls://localhost:${(terminator.address() as AddressInfo).port}`];
+  const trusting = await open(t, { hosts, caFile: files.cert });
+  t.match(await trusting.message(spam), { kind: 'reject', evidence: { action: 'reject' } });
+  t.match(await trusting.message(ham), { kind: 'continue', evidence: { score: Number } });
+  const untrusting = await open(t, { hosts });
+  t.match(await untrusting.message(spam), { kind: 'error', why: /self.signed/ }, 'a certificate that nobody vouches for');
 });
 
 t.test('garbage is no answer', async t => {
