@@ -4,6 +4,7 @@ import path from 'node:path';
 import type { Disk } from './disk.ts';
 import { hasCode } from './disk.ts';
 import { splitName } from './file-name.ts';
+import type { StoreParts } from './store-parts.ts';
 
 /** Where the file of a base name is. */
 export interface Place {
@@ -13,8 +14,10 @@ export interface Place {
 
 export interface Scan {
   readonly files: ReadonlyMap<string, Place>;
-  /** Nothing changed while we looked. */
+  /** Nothing that shows changed while we looked. */
   readonly calm: boolean;
+  /** Whatever had changed would show: the directories had been left alone for longer than a tick of the file system's clock. */
+  readonly settled: boolean;
   /** Base names of files that were moved from `new/` by us. */
   readonly moved: ReadonlySet<string>;
   readonly newMtimeMs: number;
@@ -22,6 +25,12 @@ export interface Scan {
 }
 
 const attempts = 3;
+
+/** The stamp; 0 for one so young that a change in the same tick of the file system's clock would not show. */
+export function trusted(mtimeMs: number, nowMs: number): number {
+  const tickMs = mtimeMs % 1000 === 0 ? 2000 : 20;
+  return nowMs - mtimeMs >= tickMs ? mtimeMs : 0;
+}
 
 /** File names in a folder; those with a leading dot are not messages. */
 export async function listFiles(disk: Disk, folder: string): Promise<string[]> {
@@ -67,6 +76,8 @@ function moveOne(
   return [base, place];
 }
 
+type ScanParts = Pick<StoreParts, 'disk' | 'clock' | 'newName'>;
+
 interface Finding {
   readonly files: Map<string, Place>;
   readonly doubles: readonly string[];
@@ -106,7 +117,7 @@ function separate(disk: Disk, folder: string, { files, doubles }: Finding, newNa
 }
 
 /** Looks at both directories, after moving new mail where `move` asks for it. */
-export async function scanFolder(disk: Disk, folder: string, move: boolean, newName: () => string): Promise<Scan> {
+export async function scanFolder({ disk, clock, newName }: ScanParts, folder: string, move: boolean): Promise<Scan> {
   const newPath = path.join(folder, 'new');
   const curPath = path.join(folder, 'cur');
   const moved = new Set<string>();
@@ -114,11 +125,13 @@ export async function scanFolder(disk: Disk, folder: string, move: boolean, newN
     if (move)
       for (const base of moveToCur(disk, folder, await listFiles(disk, newPath), newName).keys()) moved.add(base);
     const before = [disk.stat(newPath)?.mtimeMs, disk.stat(curPath)?.mtimeMs] as const;
+    const settled = before.every(mtimeMs => trusted(mtimeMs ?? 0, clock.now()) !== 0);
     // `new/` first: what moves to `cur/` between the two looks is seen at least once.
     const finding = collect(await listFiles(disk, newPath), await listFiles(disk, curPath));
     const calm = before[0] === disk.stat(newPath)?.mtimeMs && before[1] === disk.stat(curPath)?.mtimeMs;
     if (!calm && attempt < attempts) continue;
     if (calm) separate(disk, folder, finding, newName);
-    return { files: finding.files, calm, moved, newMtimeMs: before[0] ?? 0, curMtimeMs: before[1] ?? 0 };
+    const [newMtimeMs = 0, curMtimeMs = 0] = before;
+    return { files: finding.files, calm, settled, moved, newMtimeMs, curMtimeMs };
   }
 }

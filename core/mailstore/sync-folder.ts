@@ -13,17 +13,11 @@ import { mergeUids } from './merge-uids.ts';
 import type { RowChange, StatePatch } from './row-change.ts';
 import { listStampOf } from './row-change.ts';
 import type { Place, Scan } from './scan-folder.ts';
-import { listFiles, moveToCur, scanFolder } from './scan-folder.ts';
+import { listFiles, moveToCur, scanFolder, trusted } from './scan-folder.ts';
 import { appendUids, readUidFile, rewriteUids, uidFile } from './uid-file.ts';
 import type { UidList } from './uid-list.ts';
 
 const rowsAtOnce = 5000;
-
-/** A stamp so young that a change in the same tick of the file system's clock would not show is not trusted. */
-export function trusted(mtimeMs: number, nowMs: number): number {
-  const tickMs = mtimeMs % 1000 === 0 ? 2000 : 20;
-  return nowMs - mtimeMs >= tickMs ? mtimeMs : 0;
-}
 
 /** `move`: a session that may write is looking, so new mail moves to `cur/`. */
 export async function syncFolder(folder: Folder, move: boolean): Promise<void> {
@@ -147,13 +141,25 @@ async function allRows(folder: Folder): Promise<Map<string, FileRow>> {
   }
 }
 
+/**
+ * A file that is renamed while a directory is listed may be in the list under neither name, and where the directory had changed
+ * a moment before, its stamp does not tell. So nobody is missing there after one look, nor where two looks differ.
+ */
+async function lookTwice(folder: Folder, move: boolean, rows: ReadonlyMap<string, FileRow>): Promise<Scan> {
+  const first = await scanFolder(folder.parts, folder.path, move);
+  if (!first.calm || first.settled || [...rows.keys()].every(base => first.files.has(base))) return first;
+  const second = await scanFolder(folder.parts, folder.path, false);
+  const differ = [...rows.keys()].some(base => first.files.has(base) && !second.files.has(base));
+  return { ...second, moved: first.moved, calm: second.calm && !differ };
+}
+
 async function syncAll(folder: Folder, move: boolean): Promise<void> {
-  const { disk, newName, clock } = folder.parts;
+  const { disk, clock } = folder.parts;
   const start = clock.monotonic();
-  const scan = await scanFolder(disk, folder.path, move, newName);
   // Measured before the lock is taken: files of unknown size have to be read.
   const rows = await allRows(folder);
   const { highestModseq } = folder.state;
+  const scan = await lookTwice(folder, move, rows);
   const strangers = [...scan.files].filter(([base]) => !rows.has(base));
   const measured = new Map((await measureNew(folder, strangers)).map(file => [file.base, file]));
   folder.readKeywordNames();
@@ -164,9 +170,10 @@ async function syncAll(folder: Folder, move: boolean): Promise<void> {
     const { uidNext } = folder.state;
     // Listed by another program after we looked: its file must be seen now, or its UID would be below ours later.
     const late = list?.entries.some(({ uid, base }) => uid >= uidNext && !scan.files.has(base)) ?? false;
-    const seen = late ? await scanFolder(disk, folder.path, false, newName) : scan;
     const same = folder.state.highestModseq === highestModseq;
-    await mergeScan(folder, list, seen, measured, same ? rows : await allRows(folder));
+    const now = same ? rows : await allRows(folder);
+    const seen = late ? await lookTwice(folder, false, now) : scan;
+    await mergeScan(folder, list, seen, measured, now);
   });
   folder.lastScanMs = clock.monotonic() - start;
 }

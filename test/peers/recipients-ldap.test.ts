@@ -251,7 +251,7 @@ t.test('servers by SRV records: TLS by the name of the record, another server, n
     });
   };
   const connect = async (from: ReturnType<typeof servers>): Promise<string> => {
-    const { server, connection } = await from.connect(never());
+    const { server, connection } = await from.connect(never().signal);
     const request = { base: 'dc=corp,dc=test', scope: 'sub', filter: '(cn=Ann)', attributes: ['cn'] } as const;
     const found: string[] = [];
     for await (const page of connection.search(request)) found.push(...page.map(entry => entry.dn));
@@ -262,11 +262,11 @@ t.test('servers by SRV records: TLS by the name of the record, another server, n
   const url = (dc: 0 | 1): string => `ldap://${names[dc]}:${portOf(slapds[dc].url)}`;
 
   await t.rejects(
-    servers().connect(never()),
+    servers().connect(never().signal),
     /_msdcs\.corp\.test does not exist; _ldap\._tcp\.corp\.test does not exist/,
   );
   dnsServer.setFault('servfail');
-  await t.rejects(servers().connect(never()), /SRV of _ldap\._tcp\.dc\._msdcs\.corp\.test: .*SERVFAIL/);
+  await t.rejects(servers().connect(never().signal), /SRV of _ldap\._tcp\.dc\._msdcs\.corp\.test: .*SERVFAIL/);
   dnsServer.setFault();
 
   dnsServer.setZone({ ...hosts, [own]: { SRV: [record(0)] } });
@@ -282,12 +282,15 @@ t.test('servers by SRV records: TLS by the name of the record, another server, n
     [controllers]: { SRV: [record(0, 0, 'dc1.evil.test')] },
     'dc1.evil.test': { A: ['127.0.0.1'] },
   });
-  await t.rejects(servers().connect(never()), /only hosts outside corp\.test \(dc1\.evil\.test\), without DNSSEC/);
+  await t.rejects(
+    servers().connect(never().signal),
+    /only hosts outside corp\.test \(dc1\.evil\.test\), without DNSSEC/,
+  );
   dnsServer.setSecure(true);
-  await t.rejects(servers().connect(never()), /altnames/i, 'believed, but the certificate is for others');
+  await t.rejects(servers().connect(never().signal), /altnames/i, 'believed, but the certificate is for others');
   dnsServer.setSecure(false);
   dnsServer.setZone({ [controllers]: { SRV: [record(0)] } });
-  await t.rejects(servers().connect(never()), /dc1\.corp\.test has no address/);
+  await t.rejects(servers().connect(never().signal), /dc1\.corp\.test has no address/);
 
   // Records that last no second are asked for at each connect.
   const zone = (...records: readonly ReturnType<typeof record>[]) =>
@@ -314,7 +317,7 @@ t.test('nobody in particular: the connection is there, and the server shows what
   const slapd = await makeSlapd(t, { rootDse: true });
   await slapd.start();
   const { bind: _, ...anonymous } = ldapOf(slapd);
-  const connection = await connectLdap(anonymous, never());
+  const connection = await connectLdap(anonymous, never().signal);
   const request = { base: '', scope: 'base', filter: '(objectClass=*)', attributes: ['defaultNamingContext'] } as const;
   for await (const [root] of connection.search(request))
     t.same(root?.values('defaultNamingContext'), ['dc=corp,dc=test']);

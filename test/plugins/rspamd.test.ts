@@ -114,7 +114,11 @@ t.test('a real rspamd behind a TLS terminator', async t => {
   t.match(await trusting.message(spam), { kind: 'reject', evidence: { action: 'reject' } });
   t.match(await trusting.message(ham), { kind: 'continue', evidence: { score: Number } });
   const untrusting = await open(t, { hosts });
-  t.match(await untrusting.message(spam), { kind: 'error', why: /self.signed/ }, 'a certificate that nobody vouches for');
+  t.match(
+    await untrusting.message(spam),
+    { kind: 'error', why: /self.signed/ },
+    'a certificate that nobody vouches for',
+  );
 });
 
 t.test('garbage is no answer', async t => {

@@ -146,6 +146,44 @@ t.test('two processes on one Maildir', async t => {
   userB.release();
 });
 
+t.test('a file that is renamed while we look, in the tick of an earlier change, keeps its UID', async t => {
+  let meanwhile: readonly [from: string, to: string] | undefined;
+  let stampBefore: number | undefined;
+  // As readdir(3) may have it: neither the old nor the new name, and the stamp of the directory is what it was.
+  const list = async (folder: string): Promise<string[]> => {
+    if (!meanwhile || !folder.endsWith('/cur')) return realDisk.list(folder);
+    const [from, to] = meanwhile;
+    meanwhile = undefined;
+    stampBefore = statSync(folder).mtimeMs;
+    renameSync(`${folder}/${from}`, `${folder}/${to}`);
+    return (await realDisk.list(folder)).filter(name => name !== to);
+  };
+  const stat = (file: string) => {
+    const found = realDisk.stat(file);
+    if (!found || stampBefore === undefined || !file.endsWith('/cur')) return found;
+    const mtimeMs = stampBefore;
+    stampBefore = undefined;
+    return { ...found, mtimeMs };
+  };
+  const { store, at } = openStore(t, { disk: { ...realDisk, list, stat } });
+  const user = await store.user('alice');
+  const box = await user.open('INBOX');
+  for (const second of [1, 2, 3]) writeFileSync(at('cur', `100000000${second}.1.host:2,`), mail('x'));
+  await box.sync();
+  renameSync(at('cur', '1000000001.1.host:2,'), at('cur', '1000000001.1.host:2,F'));
+  meanwhile = ['1000000002.1.host:2,', '1000000002.1.host:2,S'];
+  await box.sync();
+  t.equal(meanwhile, undefined, 'it happened');
+  await box.sync();
+  t.strictSame(
+    view(box),
+    ['1 4  60', '2 1  60', '3 0  60'].map(line => line.replace('60', String(mail('x').length))),
+  );
+  unlinkSync(at('cur', '1000000003.1.host:2,'));
+  await box.sync();
+  t.strictSame(uids(box), [1, 2], 'what is gone is gone');
+});
+
 t.test('a lost or damaged index is built anew; UIDs stay, modseqs go on above', async t => {
   for (const damage of ['lost', 'garbage', 'cut', 'empty'] as const) {
     const { store, at, again } = openStore(t);

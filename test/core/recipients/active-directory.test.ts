@@ -92,7 +92,7 @@ async function setting(t: Test, base?: string): Promise<Setting> {
     server,
     corp,
     warnings,
-    asked: async text => (await corp.verify(address(text), never())).kind,
+    asked: async text => (await corp.verify(address(text), never().signal)).kind,
     holds(entries, controls) {
       server.entries = [rootDse(controls), settings, container, ...entries];
     },
