@@ -40,6 +40,7 @@ import { createRules } from './compose/sieve-rules.ts';
 import { openScripts } from './compose/sieve-scripts.ts';
 import { dataFolder, openAccountsOn, openTraces, queuePolicy } from './compose/stores.ts';
 import { createSubmitter } from './compose/submitter.ts';
+import { checkTokenIssuer, tokenVerifierOf } from './compose/token-issuer.ts';
 import { userPath } from './compose/user-path.ts';
 import { ConfigError, type ConfigProblem, type LoadedConfig, loadConfig } from './config/load.ts';
 import type { DocumentedPlugin } from './config/render-docs.ts';
@@ -154,7 +155,7 @@ export async function checkConfig(
       return (found ?? []).map(message => config.locate(at, message));
     }),
   );
-  const elsewhere = [...checkRoutes(config), ...checkRecipientOptions(config)];
+  const elsewhere = [...checkRoutes(config), ...checkRecipientOptions(config), ...checkTokenIssuer(config)];
   return {
     problems: [...problems, ...invalid, ...inFiles.flat(), ...elsewhere],
     entries: entries.map(entry => entry.name),
@@ -244,7 +245,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
 
   const state = stack.add('state', await openSqliteState(path.join(folder, options.stores.state)));
   const traces = stack.add('traces', await openTraces(deps.config, clock, log));
-  const { users } = stack.add('accounts', await openAccountsOn(state, clock, log));
+  const { users, limits } = stack.add('accounts', await openAccountsOn(state, clock, log));
   const demoUsers = await ensureDemoUsers(deps.config, folder, users);
   const scripts = await openScripts(state, clock);
   const metadata = await openMetadata(state, clock);
@@ -459,6 +460,11 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       recorder: recordings,
       directory: users,
       exchanges,
+      tokenVerifier: options =>
+        tokenVerifierOf(
+          { options, folder: deps.config.folder },
+          { directory: users, limits, env: deps.env, clock, log },
+        ),
       mail,
       flushDomain: recipientDomain => queue.requeue({ recipientDomain }),
       scripts,

@@ -3,6 +3,7 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import type { Directory } from '../accounts/directory.ts';
+import type { VerifyToken } from '../accounts/sasl/mechanism.ts';
 import type { PendingExchanges } from '../accounts/sasl/pending-exchanges.ts';
 import type { GatewayOptions, ListenerOptions } from '../config/gateway-options.ts';
 import { createImapServer } from '../imap/server.ts';
@@ -37,6 +38,8 @@ export interface ListenerParts {
   readonly recorder: Recorder;
   readonly directory: Directory;
   readonly exchanges: PendingExchanges;
+  /** For the issuer that the options name. */
+  readonly tokenVerifier: (options: GatewayOptions) => VerifyToken | undefined;
   readonly mail: MailStore;
   /** Makes what waits for a domain due now; resolves to the number of recipients. */
   readonly flushDomain: (domain: string) => Promise<number>;
@@ -50,6 +53,10 @@ export interface ListenerParts {
   readonly clock: Clock;
 }
 
+interface ServerParts extends ListenerParts {
+  readonly tokens: { readonly verifyToken?: VerifyToken };
+}
+
 export interface Listeners {
   list(): readonly (ListenerAddress & { readonly sessions: number })[];
   /** Opens, keeps and closes ports so that they are those of `options`. When one cannot be opened, those before stay. */
@@ -60,7 +67,7 @@ export interface Listeners {
 function smtpServer(
   listener: ListenerOptions & { readonly role: 'smtp' | 'submission' | 'lmtp' },
   options: GatewayOptions,
-  parts: ListenerParts,
+  parts: ServerParts,
 ): SessionServer {
   const { limits } = listener;
   const reverseName = verifiedReverseName(parts.dns);
@@ -105,7 +112,7 @@ function smtpServer(
     settle: parts.settle,
     trace: parts.trace,
     recorder: parts.recorder,
-    sasl: { directory: parts.directory, exchanges: parts.exchanges },
+    sasl: { directory: parts.directory, exchanges: parts.exchanges, ...parts.tokens },
     ...commonParts(listener, parts),
     ids: { session: () => randomId(parts.clock.now()), message: () => randomId(parts.clock.now()) },
     ...(listener.lookupReverseName ? { reverseName } : {}),
@@ -127,7 +134,7 @@ function flushQueueFor(listener: ListenerOptions, parts: ListenerParts): FlushQu
   };
 }
 
-function imapServer(listener: ListenerOptions, options: GatewayOptions, parts: ListenerParts): SessionServer {
+function imapServer(listener: ListenerOptions, options: GatewayOptions, parts: ServerParts): SessionServer {
   const { limits } = listener;
   return createImapServer({
     listener: {
@@ -141,23 +148,25 @@ function imapServer(listener: ListenerOptions, options: GatewayOptions, parts: L
     store: parts.mail,
     metadata: parts.metadata,
     rules: parts.rules,
+    ...parts.tokens,
     ...commonParts(listener, parts),
   });
 }
 
-function pop3Server(listener: ListenerOptions, parts: ListenerParts): SessionServer {
+function pop3Server(listener: ListenerOptions, parts: ServerParts): SessionServer {
   return createPop3Server({
     listener: sessionListener(listener),
     hostname: parts.hostname,
     directory: parts.directory,
     store: parts.mail,
+    ...parts.tokens,
     ...commonParts(listener, parts),
     // RFC 1939 §3: ten minutes at least, whatever the configuration says.
     limits: { idleMs: Math.max(listener.limits.idleTimeout, 10 * 60_000) },
   });
 }
 
-function manageSieveServer(listener: ListenerOptions, parts: ListenerParts): SessionServer {
+function manageSieveServer(listener: ListenerOptions, parts: ServerParts): SessionServer {
   return createManageSieveServer({
     listener: sessionListener(listener),
     directory: parts.directory,
@@ -165,6 +174,7 @@ function manageSieveServer(listener: ListenerOptions, parts: ListenerParts): Ses
     extensions: ruleRegistry({ imap: true }).capabilities,
     notifyMethods: ['mailto'],
     maxRedirects: defaultSettings.maxRedirects,
+    ...parts.tokens,
     ...commonParts(listener, parts),
   });
 }
@@ -192,7 +202,7 @@ function sessionListener(listener: ListenerOptions): SessionListenerOptions {
   };
 }
 
-function createServer(listener: ListenerOptions, options: GatewayOptions, parts: ListenerParts): SessionServer {
+function createServer(listener: ListenerOptions, options: GatewayOptions, parts: ServerParts): SessionServer {
   const { role } = listener;
   switch (role) {
     case 'smtp':
@@ -247,9 +257,11 @@ export function createListeners(parts: ListenerParts): Listeners {
       })),
     async apply(options) {
       graceMs = options.shutdownGrace;
+      const verifyToken = parts.tokenVerifier(options);
+      const given: ServerParts = { ...parts, tokens: verifyToken ? { verifyToken } : {} };
       const wanted = options.listeners.map(listener => ({
         listener,
-        key: JSON.stringify([listener, options.message]),
+        key: JSON.stringify([listener, options.message, options.oauth]),
       }));
       const kept = running.filter(entry => wanted.some(({ key }) => key === entry.key));
       const retired = running.filter(entry => !kept.includes(entry));
@@ -263,7 +275,7 @@ export function createListeners(parts: ListenerParts): Listeners {
         const old = kept.find(entry => entry.key === key && !next.includes(entry));
         if (old) next.push(old);
         else {
-          const server = createServer(listener, options, parts);
+          const server = createServer(listener, options, given);
           await server.listen();
           next.push({ listener, key, server });
         }

@@ -2,7 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Logger } from 'pino';
-import { authLimits } from '../accounts/auth-limits.ts';
+import { type AuthLimits, authLimits } from '../accounts/auth-limits.ts';
 import { openPasswords } from '../accounts/passwords.ts';
 import { openUsers, type Users } from '../accounts/users.ts';
 import type { LoadedConfig } from '../config/load.ts';
@@ -23,19 +23,21 @@ export const dataFolder = (config: LoadedConfig): string => path.resolve(config.
 
 export interface Accounts {
   readonly users: Users;
+  readonly limits: AuthLimits;
   close(): Promise<void>;
 }
 
 export async function openAccountsOn(state: State, clock: Clock, log: Logger): Promise<Accounts> {
   const passwords = openPasswords();
+  const limits = authLimits({ clock });
   const users = await openUsers({
     state,
     passwords,
-    limits: authLimits({ clock }),
+    limits,
     clock,
     warn: (message, details) => log.warn(details, message),
   });
-  return { users, close: () => passwords.close() };
+  return { users, limits, close: () => passwords.close() };
 }
 
 /** Accounts alone, for commands that need no running gateway. */
@@ -45,8 +47,8 @@ export async function openAccounts(config: LoadedConfig, clock: Clock, log: Logg
   const stack = new CloseStack(log);
   try {
     const state = stack.add('state', await openSqliteState(path.join(folder, config.options.stores.state)));
-    const { users } = stack.add('accounts', await openAccountsOn(state, clock, log));
-    return { users, close: () => stack.closeAll() };
+    const { users, limits } = stack.add('accounts', await openAccountsOn(state, clock, log));
+    return { users, limits, close: () => stack.closeAll() };
   } catch (error) {
     await stack.closeAll();
     throw error;

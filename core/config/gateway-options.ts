@@ -328,6 +328,29 @@ const fetchAccount = z.strictObject({
   timeout: duration().prefault('60s').describe('Longest wait for an answer of the server.'),
 });
 
+const oauth = z.strictObject({
+  introspection: z
+    .string()
+    .min(1)
+    .describe('Token introspection endpoint of the issuer (RFC 7662), `https://…`; `http://` only on loopback.'),
+  clientId: z.string().min(1).describe('Who asks: the client that the issuer knows this gateway as.'),
+  clientSecret: secret().describe('Its secret, by reference; read anew for each login.'),
+  account: z
+    .string()
+    .min(1)
+    .default('email')
+    .describe('Member of the answer that names the account, such as `email`, `username` or `preferred_username`.'),
+  issuer: z.string().min(1).optional().describe('What `iss` must be; absent = not looked at.'),
+  audience: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('What `aud` must hold; absent = not looked at, so that a token for any service of the issuer logs in.'),
+  scope: z.string().min(1).optional().describe('What `scope` must list; absent = not looked at.'),
+  ca: filePath().optional().describe('PEM file with the authorities that vouch for the issuer, instead of the usual.'),
+  timeout: duration().prefault('5s').describe('Longest wait for an answer of the issuer.'),
+});
+
 const log = z.strictObject({
   level: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal'])
@@ -362,6 +385,11 @@ export const gatewayOptions = z.strictObject({
     .array(directory)
     .default([])
     .describe('LDAP directories such as Active Directory, copied here so that a dead one changes no answer.'),
+  oauth: oauth
+    .optional()
+    .describe(
+      'Issuer of bearer tokens, with which users log in by OAUTHBEARER and XOAUTH2. Absent: these are not offered.',
+    ),
   relayNetworks: z
     .array(network())
     .default([])

@@ -3,7 +3,7 @@
 // everything it needs and never asks which state it is in.
 import type { Logger } from 'pino';
 import type { Account, AuthResult, Directory } from '../accounts/directory.ts';
-import type { SaslContext, SaslMechanism } from '../accounts/sasl/mechanism.ts';
+import type { SaslContext, SaslMechanism, VerifyToken } from '../accounts/sasl/mechanism.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Mailbox, MailStore, UserMail } from '../mailstore/mailbox.ts';
 import type { Metadata } from '../mailstore/metadata.ts';
@@ -21,6 +21,8 @@ import type { LiteralHead } from './wire/types.ts';
 export interface ImapService {
   readonly hostname: string;
   readonly directory: Directory;
+  /** Absent: no bearer mechanisms. */
+  readonly verifyToken?: VerifyToken;
   readonly store: MailStore;
   readonly clock: Clock;
   readonly limits: ImapLimits;

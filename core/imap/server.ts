@@ -1,6 +1,7 @@
 // One IMAP listener. The entry point of this folder for `gateway.ts`.
 import type { Logger } from 'pino';
 import type { Directory } from '../accounts/directory.ts';
+import type { VerifyToken } from '../accounts/sasl/mechanism.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { MailStore } from '../mailstore/mailbox.ts';
 import type { Metadata } from '../mailstore/metadata.ts';
@@ -28,6 +29,7 @@ export interface ImapServerOptions {
   readonly tls?: Tls;
   readonly metadata?: Metadata;
   readonly rules?: () => StoredMailRules | undefined;
+  readonly verifyToken?: VerifyToken;
 }
 
 /** Throws where the options cannot work: TLS demanded without a certificate. */
@@ -35,7 +37,7 @@ export function createImapServer(options: ImapServerOptions): SessionServer {
   const { listener: config, clock, log, tls } = options;
   const limits: ImapLimits = { ...defaultLimits, ...config.limits };
   const spool = appendSpool(options.spoolDir, limits.memoryBytes);
-  const { hostname, directory, store, metadata, rules } = options;
+  const { hostname, directory, store, metadata, rules, verifyToken } = options;
   const service: ImapService = {
     hostname,
     directory,
@@ -45,6 +47,7 @@ export function createImapServer(options: ImapServerOptions): SessionServer {
     spool,
     ...(metadata && { metadata }),
     ...(rules && { rules }),
+    ...(verifyToken && { verifyToken }),
   };
   const server = createSessionServer({
     protocol: 'imap',

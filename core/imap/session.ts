@@ -228,7 +228,8 @@ export class Session implements Selected, Anonymous {
 
   get sasl(): SaslContext {
     const from = { address: this.remote.address, service: 'imap' } as const;
-    return { directory: this.service.directory, from, successData: false };
+    const { directory, verifyToken } = this.service;
+    return { directory, from, successData: false, ...(verifyToken && { verifyToken }) };
   }
 
   get mechanisms(): readonly SaslMechanism[] {

@@ -53,7 +53,7 @@ const options = z.strictObject({
     .boolean()
     .default(false)
     .describe(
-      'Offer PLAIN and LOGIN alone, without SCRAM-SHA-256. For accounts that came with password hashes of another server: SCRAM knows them from their first login with a password on.',
+      'Offer PLAIN and LOGIN alone, without SCRAM-SHA-256 and bearer tokens. For accounts that came with password hashes of another server: SCRAM knows them from their first login with a password on.',
     ),
 });
 
