@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import SMTPConnection from 'nodemailer/lib/smtp-connection';
 import { systemClock } from '../core/lib/clock.ts';
-import { bufferRope } from '../core/mail/rope.ts';
+import { bufferRope, ropeChunks } from '../core/mail/rope.ts';
 import { openSession } from '../core/relay/client.ts';
 
 const line = 'seventy characters of text fill this line to its very end, and more\r\n';
@@ -38,7 +38,7 @@ async function ours(port: number): Promise<{ readonly send: Sender; readonly end
           prelude: [],
           mail: 'MAIL FROM:<a@bench.test>',
           rcpt: ['RCPT TO:<b@bench.test>'],
-          body: bufferRope(bytes),
+          body: { size: bytes.length, chunks: () => ropeChunks(bufferRope(bytes)) },
           chunking: false,
         },
         signal,

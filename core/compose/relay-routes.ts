@@ -47,6 +47,7 @@ function readEntries(
       ...(route.username !== undefined && typeof secret === 'string'
         ? { credentials: { username: route.username, password: secret } }
         : {}),
+      downgrade: route.downgrade,
       ...(route.connections === undefined ? {} : { connections: route.connections }),
       direct: route.direct && hosts.length > 0 && route.ratePerMinute === undefined,
     };

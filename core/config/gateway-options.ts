@@ -251,6 +251,12 @@ const nextHop = z.strictObject({
     .enum(['none', 'xclient', 'xforward'])
     .default('none')
     .describe('Tell the next hop who the real client was; it must trust us.'),
+  downgrade: z
+    .enum(['convert', 'bounce'])
+    .default('convert')
+    .describe(
+      'What becomes of 8-bit content where the next hop does not offer 8BITMIME: its parts are encoded, which no reader sees but DKIM signatures do not survive, or it bounces. What lies under a multipart/signed, and raw 8-bit bytes in a header, always bounce.',
+    ),
   connections: z
     .number()
     .int()

@@ -2,6 +2,7 @@
 import type { Envelope, Recipient, ReversePath } from '../mail/envelope.ts';
 import type { Reply } from '../mail/reply.ts';
 import { type Rope, ropeChunks } from '../mail/rope.ts';
+import { toSevenBit } from '../mail/seven-bit.ts';
 import { encodeXtext } from '../mail/xtext.ts';
 import type { SmtpSession } from './session.ts';
 
@@ -33,13 +34,13 @@ const unsafe = /[\x00-\x1f\x7f]/;
 const isAscii = (text: string): boolean => /^[\x20-\x7e]*$/.test(text);
 
 /** Facts about the message that some servers cannot take; looked up once, when first needed. */
-export interface ContentFacts {
+interface ContentFacts {
   /** RFC 6532: its header needs SMTPUTF8. */
   utf8Header(): Promise<boolean>;
   has8Bit(): Promise<boolean>;
 }
 
-export function contentFacts(form: Rope): ContentFacts {
+function contentFacts(form: Rope): ContentFacts {
   let facts: Promise<{ readonly header: boolean; readonly all: boolean }> | undefined;
   const look = () => {
     facts ??= scan(form);
@@ -74,63 +75,83 @@ const unsupported = (text: string, enhanced: Reply<5>['enhanced'], why: string):
   why,
 });
 
-/** The MAIL line, or why this server cannot take the message. */
-export async function mailLine(
+/** What is sent as the message: as it is, or converted for this server. */
+interface Content {
+  readonly size: number;
+  chunks(): AsyncIterable<Buffer>;
+  /** The BODY parameter of MAIL (RFC 6152 §2, RFC 3030 §3). */
+  readonly body?: 'BODY=8BITMIME' | 'BODY=BINARYMIME';
+  readonly converted?: true;
+}
+
+/** The content as this server takes it, or why it cannot be sent there. `convert`: to 7-bit, where it must be. */
+async function contentFor(
+  { envelope: { body: declared }, form }: RelayJob,
+  session: SmtpSession,
+  facts: ContentFacts,
+  convert: boolean,
+): Promise<Content | Refusal> {
+  const asItIs = { size: form.size, chunks: () => ropeChunks(form) };
+  const binary = declared === 'BINARYMIME';
+  if (binary && session.has('BINARYMIME') && session.has('CHUNKING')) return { ...asItIs, body: 'BODY=BINARYMIME' };
+  if (!binary && session.has('8BITMIME')) return declared === '7BIT' ? asItIs : { ...asItIs, body: 'BODY=8BITMIME' };
+  // Many clients send 8-bit content and do not say so, or say that it is none.
+  if (!binary && !(await facts.has8Bit())) return asItIs;
+  const kind = binary ? 'binary' : '8-bit';
+  const lacks = `No ${binary ? 'BINARYMIME' : '8BITMIME'} at the next hop`;
+  const made = convert
+    ? await toSevenBit(form, binary)
+    : ({ kind: 'impossible', why: 'its route says bounce' } as const);
+  if (made.kind === 'converted') return { ...made, converted: true };
+  return unsupported(`Destination cannot take ${kind} content`, '5.6.3', `${lacks}, and no conversion: ${made.why}`);
+}
+
+/** What goes to this server, or why it cannot take the message. `convert`: 8-bit content to 7-bit, where it must be. */
+export async function prepare(
   job: RelayJob,
   recipients: readonly Recipient[],
   session: SmtpSession,
-  facts: ContentFacts,
-): Promise<string | Refusal> {
-  const { sender, envelope, form } = job;
+  convert: boolean,
+): Promise<{ readonly mail: string; readonly content: Content } | Refusal> {
+  const { sender, envelope } = job;
   const from = sender?.text ?? '';
   const addresses = [from, ...recipients.map(each => each.address.text)];
   if (addresses.some(each => unsafe.test(each)))
     return unsupported('Address cannot be sent', '5.1.3', 'Control characters in an address');
-  const parameters: string[] = [];
-  if (session.has('SIZE')) {
-    const limit = Number(session.parameter('SIZE') || 0);
-    if (limit > 0 && form.size > limit)
-      return {
-        reply: { code: 552, enhanced: '5.3.4', text: 'Message is too big for the destination' },
-        why: `Size ${form.size} is above the limit of the next hop, ${limit}`,
-      };
-    parameters.push(`SIZE=${form.size}`);
-  }
+  const facts = contentFacts(job.form);
   const utf8 = !addresses.every(isAscii) || (envelope.smtputf8 && (await facts.utf8Header()));
-  if (utf8) {
-    // RFC 6531 §3.5: no downgrade, a bounce with 5.6.7.
-    if (!session.has('SMTPUTF8'))
-      return unsupported('Destination cannot take internationalised mail', '5.6.7', 'No SMTPUTF8 at the next hop');
-    parameters.push('SMTPUTF8');
-  }
-  const body = await bodyParameter(envelope.body, session, facts);
-  if (typeof body !== 'string') return body;
-  if (body !== '') parameters.push(body);
-  // RFC 8689 §4.2.1; the caller made sure that the connection is fit for it.
-  if (envelope.requireTls) parameters.push('REQUIRETLS');
-  if (session.has('DSN')) {
-    if (envelope.ret !== undefined) parameters.push(`RET=${envelope.ret}`);
-    if (envelope.envid !== undefined) parameters.push(`ENVID=${encodeXtext(envelope.envid)}`);
-  }
-  return [`MAIL FROM:<${from}>`, ...parameters].join(' ');
+  // RFC 6531 §3.5: no downgrade, a bounce with 5.6.7.
+  if (utf8 && !session.has('SMTPUTF8'))
+    return unsupported('Destination cannot take internationalised mail', '5.6.7', 'No SMTPUTF8 at the next hop');
+  const content = await contentFor(job, session, facts, convert);
+  if ('reply' in content) return content;
+  const limit = Number(session.parameter('SIZE') || 0);
+  if (limit > 0 && content.size > limit)
+    return {
+      reply: { code: 552, enhanced: '5.3.4', text: 'Message is too big for the destination' },
+      why: `Size ${content.size} is above the limit of the next hop, ${limit}`,
+    };
+  return { mail: mailLine(from, envelope, session, content, utf8), content };
 }
 
-/** RFC 6152 §2, RFC 3030 §3. */
-async function bodyParameter(
-  declared: Envelope['body'],
+function mailLine(
+  from: string,
+  { requireTls, ret, envid }: RelayJob['envelope'],
   session: SmtpSession,
-  facts: ContentFacts,
-): Promise<string | Refusal> {
-  if (declared === 'BINARYMIME') {
-    if (session.has('BINARYMIME') && session.has('CHUNKING')) return 'BODY=BINARYMIME';
-    return unsupported('Destination cannot take binary content', '5.6.3', 'No BINARYMIME at the next hop');
+  { size, body }: Content,
+  utf8: boolean,
+): string {
+  const parameters: string[] = [];
+  if (session.has('SIZE')) parameters.push(`SIZE=${size}`);
+  if (utf8) parameters.push('SMTPUTF8');
+  if (body !== undefined) parameters.push(body);
+  // RFC 8689 §4.2.1; the caller made sure that the connection is fit for it.
+  if (requireTls) parameters.push('REQUIRETLS');
+  if (session.has('DSN')) {
+    if (ret !== undefined) parameters.push(`RET=${ret}`);
+    if (envid !== undefined) parameters.push(`ENVID=${encodeXtext(envid)}`);
   }
-  if (declared === '7BIT') return '';
-  // Many clients send 8-bit content and do not say so.
-  if (session.has('8BITMIME')) return 'BODY=8BITMIME';
-  if (await facts.has8Bit())
-    return unsupported('Destination cannot take 8-bit content', '5.6.3', 'No 8BITMIME at the next hop');
-  return '';
+  return [`MAIL FROM:<${from}>`, ...parameters].join(' ');
 }
 
 /** RFC 3461 §4.1 and §4.2. */

@@ -25,6 +25,8 @@ export interface RelayTarget {
   readonly clientFacts?: 'xclient' | 'xforward';
   /** Use BDAT where offered. Default true. */
   readonly chunking?: boolean;
+  /** What becomes of 8-bit content at a server without 8BITMIME (RFC 6152 §3). Default: convert. */
+  readonly downgrade?: 'convert' | 'bounce';
   /** Most connections to one of the hosts; default: the relay's. */
   readonly connections?: number;
   /** Try before 250. */

@@ -13,7 +13,6 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../lib/clock.ts';
-import { type Rope, ropeChunks } from '../mail/rope.ts';
 import { createDotStuffer } from './dot-stuffer.ts';
 import { createReplyReader, type ServerReply } from './reply-reader.ts';
 
@@ -31,13 +30,20 @@ const sessionTimeouts: SessionTimeouts = {
   dataEndMs: 600_000,
 };
 
+/** The bytes of a message, made or read while they are sent. */
+export interface TransactionBody {
+  /** Of all chunks together. */
+  readonly size: number;
+  chunks(): AsyncIterable<Buffer>;
+}
+
 /** What one transaction sends, ready-made lines but for the body. */
 export interface Transaction {
   /** Sent before MAIL, answers ignored: XFORWARD. */
   readonly prelude: readonly string[];
   readonly mail: string;
   readonly rcpt: readonly string[];
-  readonly body: Rope;
+  readonly body: TransactionBody;
   readonly chunking: boolean;
   /** Longest wait for the first reply, where another host is left to try; the body then waits for it too. */
   readonly firstReplyMs?: number;
@@ -329,7 +335,7 @@ export class SmtpSession {
   }
 
   /** RFC 5321 §4.1.1.4, RFC 2920 §3.1. */
-  async #data(body: Rope, answers: RecipientAnswer[], accepted: number, pipelined: boolean): Promise<void> {
+  async #data(body: TransactionBody, answers: RecipientAnswer[], accepted: number, pipelined: boolean): Promise<void> {
     if (accepted === 0 && !pipelined) return this.#reset();
     if (!pipelined) this.#write('DATA\r\n');
     const go = await this.#reply(this.#timeouts.dataInitMs);
@@ -347,12 +353,12 @@ export class SmtpSession {
     await this.#finish(answers);
   }
 
-  async #writeStuffed(body: Rope): Promise<void> {
+  async #writeStuffed(body: TransactionBody): Promise<void> {
     const stuffer = createDotStuffer();
     const small = body.size <= pipelinedBody;
     // A small body and its end leave in one packet.
     if (small) this.#socket.cork();
-    for await (const chunk of ropeChunks(body)) {
+    for await (const chunk of body.chunks()) {
       if (!small) this.#socket.cork();
       let room = true;
       for (const part of stuffer.push(chunk)) room = this.#write(part);
@@ -367,7 +373,7 @@ export class SmtpSession {
   }
 
   /** RFC 3030 §2. */
-  async #chunked(body: Rope, answers: RecipientAnswer[], accepted: number, sent: boolean): Promise<void> {
+  async #chunked(body: TransactionBody, answers: RecipientAnswer[], accepted: number, sent: boolean): Promise<void> {
     if (!sent) {
       if (accepted === 0) return this.#reset();
       await this.#writeChunked(body);
@@ -378,10 +384,10 @@ export class SmtpSession {
     return this.#reset();
   }
 
-  async #writeChunked(body: Rope): Promise<void> {
+  async #writeChunked(body: TransactionBody): Promise<void> {
     this.#write(`BDAT ${body.size} LAST\r\n`);
     let left = body.size;
-    for await (const chunk of ropeChunks(body)) {
+    for await (const chunk of body.chunks()) {
       left -= chunk.length;
       // From the last byte on the server may have it all.
       if (left <= 0) this.#finalSent = true;

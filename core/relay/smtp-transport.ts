@@ -15,7 +15,7 @@ import { needsSmtputf8 } from '../mail/address.ts';
 import type { Recipient } from '../mail/envelope.ts';
 import type { Dns } from '../plugin/contract.ts';
 import { ConnectError, type ConnectOptions, openSession } from './client.ts';
-import { contentFacts, mailLine, type RelayJob, rcptLine, xclientLine, xforwardLines } from './envelope-lines.ts';
+import { prepare, type RelayJob, rcptLine, xclientLine, xforwardLines } from './envelope-lines.ts';
 import { type Candidate, type PlannedHost, type PlanParts, planAddresses, planHosts } from './host-plan.ts';
 import type { MtaSts } from './mta-sts.ts';
 import { failedOutcome, type RelayOutcome, refusedOutcome, troubleOutcome } from './outcome.ts';
@@ -273,22 +273,22 @@ export function createRelay(parts: RelayParts): Relay {
       }
       if (job.envelope.requireTls && !(session.secure && session.has('REQUIRETLS')))
         return { kind: 'next', outcome: noRequireTls(`${candidate.host} does not offer REQUIRETLS`) };
-      const mail = await mailLine(job, recipients, session, contentFacts(job.form));
-      if (typeof mail !== 'string')
-        return { kind: 'done', outcomes: recipients.map(() => ({ kind: 'failed', ...mail })) };
+      const ready = await prepare(job, recipients, session, target.downgrade !== 'bounce');
+      if ('reply' in ready) return { kind: 'done', outcomes: recipients.map(() => ({ kind: 'failed', ...ready })) };
+      const { mail, content } = ready;
       const answers = await session.send(
         {
           prelude: target.clientFacts === 'xforward' ? xforwardLines(job, session) : [],
           mail,
           rcpt: recipients.map(each => rcptLine(each, session)),
-          body: job.form,
+          body: content,
           chunking: target.chunking !== false && session.has('CHUNKING'),
           ...(hurry === undefined ? {} : { firstReplyMs: hurry }),
         },
         on.signal,
       );
       const dsnPassed = session.has('DSN');
-      const outcomes = answers.map(answer => outcomeOf(answer, candidate.host, inner, dsnPassed));
+      const outcomes = answers.map(answer => outcomeOf(answer, candidate.host, inner, dsnPassed, content.converted));
       return more && isBusy(answers)
         ? { kind: 'next', outcome: outcomes[0] ?? troubleOutcome('busy') }
         : { kind: 'done', outcomes };
@@ -370,9 +370,17 @@ export function createRelay(parts: RelayParts): Relay {
 const isBusy = (answers: readonly RecipientAnswer[]): boolean =>
   answers.every(answer => !answer.ok && answer.stage === 'mail' && answer.reply.code >= 400 && answer.reply.code < 500);
 
-function outcomeOf(answer: RecipientAnswer, host: string, inner: boolean, dsnPassed: boolean): RelayOutcome {
+function outcomeOf(
+  answer: RecipientAnswer,
+  host: string,
+  inner: boolean,
+  dsnPassed: boolean,
+  converted = false,
+): RelayOutcome {
   if (!answer.ok) return refusedOutcome(answer.reply, host, inner, answer.stage);
-  return { kind: 'delivered', detail: `${host}: ${replyText(answer.reply).slice(0, 200)}`, dsnPassed, relayed: true };
+  const how = converted ? ' (converted to 7-bit)' : '';
+  const detail = `${host}: ${replyText(answer.reply).slice(0, 200)}${how}`;
+  return { kind: 'delivered', detail, dsnPassed, relayed: true };
 }
 
 /** A failure of one host does not outweigh that another could be reached later. */
