@@ -17,6 +17,14 @@ const small = { messages: 5000, bytes: tenK };
 export const profiles: Readonly<Record<string, Profile>> = {
   p20: { ...small, sessions: 20, what: '20 sessions, a new connection per message, 10 kB' },
   p20d: { ...small, sessions: 20, reuse: true, what: '20 sessions, reused, 10 kB' },
+  p20warm: { ...small, sessions: 20, warmUp: 10_000, what: 'as p20, after 10,000 messages on 10 sessions' },
+  p20dwarm: {
+    ...small,
+    sessions: 20,
+    reuse: true,
+    warmUp: 10_000,
+    what: 'as p20d, after 10,000 messages on 10 sessions',
+  },
   p100: { ...small, sessions: 100, what: '100 sessions, a new connection per message, 10 kB' },
   p1: { messages: 300, bytes: tenK, sessions: 1, what: 'one session, a new connection per message, 10 kB' },
   p1warm: { messages: 300, bytes: tenK, sessions: 1, warmUp: 5000, what: 'as p1, after 5000 messages on 10 sessions' },
