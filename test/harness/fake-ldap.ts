@@ -28,6 +28,8 @@ export interface FakeLdap {
   piece: ((name: string, low: number, values: readonly (string | Buffer)[]) => Piece | undefined) | undefined;
   /** Result code of searches with the show-deleted control; 0: answered; `hidden`: as without it. */
   deleted: number | 'hidden';
+  /** Before each page comes an empty one; `endless`: nothing but empty ones, each promising more. */
+  emptyPages: boolean | 'endless';
   /** `base scope attributes` of every search, in order of arrival. */
   readonly asked: string[];
   close(): Promise<void>;
@@ -161,7 +163,10 @@ function search(server: FakeLdap, id: number, reader: BerReader): readonly Buffe
       inScope(entry) && (entry.deleted !== true || (shown && server.deleted !== 'hidden')) && matches(entry, filter),
   );
   if (scope === 'base' && all.length === 0) return [result(id, 0x65, 32)];
-  const at = Number(paged?.value?.cookie?.toString() || 0);
+  const cookie = paged?.value?.cookie?.toString() || '0';
+  if (paged && (server.emptyPages === 'endless' || (server.emptyPages && !cookie.endsWith(' '))))
+    return [result(id, 0x65, 0, `${cookie.trim()} `)];
+  const at = Number(cookie);
   const end = paged?.value ? at + paged.value.size : all.length;
   const entries = all.slice(at, end).map(entry =>
     found(
@@ -213,6 +218,7 @@ export async function startFakeLdap(): Promise<FakeLdap> {
     maxValues: 1_500,
     piece: undefined,
     deleted: 0,
+    emptyPages: false,
     asked: [],
     async close() {
       for (const socket of sockets) socket.destroy();

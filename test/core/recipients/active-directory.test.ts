@@ -150,6 +150,21 @@ t.test('a server that contradicts itself or comes to no end is an error, and the
   t.match(await corp.sync(), { kind: 'delta', addresses: 30 });
 });
 
+t.test('an empty page is not the end, unless nothing more is promised', async t => {
+  const { server, corp, asked, holds } = await setting(t);
+  const people = (count: number) => addresses(count).map((each, n) => object(`p${n}`, [each]));
+  for (const count of [4, 5]) {
+    holds(people(count));
+    for (const emptyPages of [false, true]) {
+      server.emptyPages = emptyPages;
+      t.match(await corp.sync({ whole: true }), { addresses: count }, `${count} objects, empty pages: ${emptyPages}`);
+    }
+  }
+  server.emptyPages = 'endless';
+  await t.rejects(corp.sync({ whole: true }), /promises more/);
+  t.equal(await asked('n4@example.org'), 'found');
+});
+
 t.test('a deleted object is gone after the next read of the changes, wherever the base is', async t => {
   for (const base of [undefined, `CN=Users, ${context.toLowerCase()}`])
     await t.test(base ?? 'default base', async t => {
