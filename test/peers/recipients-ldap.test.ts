@@ -6,6 +6,8 @@ import path from 'node:path';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { createDirectoryServers } from '../../core/compose/directory-servers.ts';
+import { askGateway } from '../../core/control/client.ts';
+import { controlSocketPath } from '../../core/control/protocol.ts';
 import { systemClock } from '../../core/lib/clock.ts';
 import { createDns } from '../../core/net/dns.ts';
 import { connectLdap, type LdapOptions, showDeletedControl } from '../../core/net/ldap.ts';
@@ -310,6 +312,49 @@ t.test('servers by SRV records: TLS by the name of the record, another server, n
   await slapds[other === 0 ? 1 : 0].stop();
   t.equal(await connect(both), url(other), 'the next where one is dead');
   t.same(changes, [`${chosen} down`]);
+});
+
+t.test('a whole gateway that finds its directory by SRV records, and says why where there are none', async t => {
+  if (!requireEngines(t, 'gateway with LDAP by SRV', 'slapd', 'ldapmodify')) return;
+  const folder = t.testdir();
+  const tls = await ensureSelfSigned(path.join(folder, 'tls'), ['dc1.corp.test'], systemClock);
+  const slapd = await makeSlapd(t, { tls });
+  slapd.load(people);
+  await slapd.start();
+  writeFileSync(path.join(folder, 'secret'), slapd.password);
+  const port = Number(new URL(slapd.url).port);
+  const dns = await startDnsServer({
+    '_ldap._tcp.corp.test': { SRV: [{ target: 'dc1.corp.test', port, priority: 0, weight: 0 }] },
+    'dc1.corp.test': { A: ['127.0.0.1'] },
+  });
+  t.teardown(() => dns.close());
+  const common = `startTls: true, caFile: '${tls.cert}', base: 'dc=corp,dc=test', interval: 1h`;
+  const yaml = `
+hostname: mx.example.org
+dns: { servers: ['${dns.address}'] }
+domains: [{ name: example.org, kind: relay, recipients: { directory: corp } }]
+directories:
+  - { name: corp, domain: Corp.Test, ${common}, bindDn: '${slapd.bindDn}', password: { file: secret } }
+  - { name: none, domain: none.test, ${common} }
+chain: [relay-policy, recipients]
+routes: [{ domain: example.org, hosts: ['127.0.0.1:9'] }]
+`;
+  const listeners = '\n  - { name: smtp, role: smtp, port: 0, tls: none }';
+  const gateway = await startTestGateway({ folder, yaml, listeners, log: silent });
+  t.teardown(() => gateway.stop());
+  const sync = (name: string) =>
+    askGateway(
+      controlSocketPath(path.join(folder, 'data')),
+      { command: 'recipients', argument: JSON.stringify({ kind: 'sync', directory: name, shrink: false }) },
+      30_000,
+    );
+  t.match(await sync('corp'), { addresses: 6 });
+  await t.rejects(sync('none'), /_ldap\._tcp\.dc\._msdcs\.none\.test does not exist; _ldap\._tcp\.none\.test does not/);
+  const { directories } = (await gateway.gateway.status()).recipients;
+  t.match(directories, [
+    { name: 'corp', addresses: 6 },
+    { name: 'none', addresses: 0, why: /does not exist/ },
+  ]);
 });
 
 t.test('nobody in particular: the connection is there, and the server shows what it shows to all', async t => {
