@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { findEngine } from './engine.ts';
 import { type EngineProcess, engineFolder, startEngine, type Teardown, untilAccepts } from './engine-process.ts';
-import { freePort } from './postfix.ts';
+import { freePort } from './gateway-process.ts';
 
 /** The text that every scanner takes for a virus by agreement; in two halves, so that this file is none. */
 export const eicar = ['X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR', '-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*'].join('');

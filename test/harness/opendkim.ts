@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { findEngine } from './engine.ts';
 import { type EngineProcess, engineFolder, startEngine, type Teardown, untilAccepts } from './engine-process.ts';
-import { freePort } from './postfix.ts';
+import { freePort } from './gateway-process.ts';
 
 export interface OpenDkim extends EngineProcess {
   readonly socket: string;

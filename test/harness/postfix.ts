@@ -2,9 +2,11 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import net, { type AddressInfo } from 'node:net';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { freePort } from './gateway-process.ts';
 import { postfixServices } from './postfix-services.ts';
 
 export interface PostfixOptions {
@@ -33,20 +35,15 @@ interface Teardown {
   teardown(run: () => Promise<void>): unknown;
 }
 
-export async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  await new Promise<void>(resolve => server.close(() => resolve()));
-  return port;
-}
-
 const services = (port: number): string =>
   [`127.0.0.1:${port} inet n - n - - smtpd`, ...postfixServices, ''].join('\n');
 
-/** Resolves when the port greets. */
-async function greeted(port: number): Promise<void> {
+const isOver = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !== null || signalCode !== null;
+
+/** Resolves when the port greets: true; or when the process is over: false. */
+async function greets(port: number, master: ChildProcess): Promise<boolean> {
   for (const until = Date.now() + 20_000; Date.now() < until; ) {
+    if (isOver(master)) return false;
     const socket = net.connect(port, '127.0.0.1');
     socket.on('error', () => undefined);
     const outcome = await Promise.race([
@@ -57,7 +54,8 @@ async function greeted(port: number): Promise<void> {
       once(socket, 'close').then(() => 'down'),
     ]);
     socket.destroy();
-    if (outcome === 'up') return;
+    if (outcome === 'up') return true;
+    await delay(20);
   }
   throw new Error(`Nothing greets on port ${port}`);
 }
@@ -126,7 +124,7 @@ export async function makePostfix(t: Teardown, options: PostfixOptions): Promise
     if (master?.pid !== undefined) process.kill(-master.pid, name);
   };
   const stop = async (): Promise<void> => {
-    if (!master) return;
+    if (!master || isOver(master)) return;
     const ended = once(master, 'exit');
     signal('SIGCONT');
     master.kill('SIGTERM');
@@ -141,9 +139,13 @@ export async function makePostfix(t: Teardown, options: PostfixOptions): Promise
     port,
     maildir: path.join(mail, 'inbox'),
     async start() {
-      // A process group of its own, which its children share.
-      master = spawn('/usr/lib/postfix/sbin/master', ['-c', etc, '-d'], { stdio: 'ignore', detached: true });
-      await greeted(port);
+      for (const until = Date.now() + 60_000; Date.now() < until; await delay(50)) {
+        // A process group of its own, which its children share.
+        master = spawn('/usr/lib/postfix/sbin/master', ['-c', etc, '-d'], { stdio: 'ignore', detached: true });
+        // After a kill a child may still hold the port for a moment: then this one ends at once.
+        if (await greets(port, master)) return;
+      }
+      throw new Error(`Postfix does not start on port ${port}`);
     },
     stop,
     async kill() {

@@ -5,7 +5,7 @@ import { systemClock } from '../../core/lib/clock.ts';
 import { createDns } from '../../core/net/dns.ts';
 import { findEngine } from './engine.ts';
 import { type EngineProcess, engineFolder, startEngine, type Teardown } from './engine-process.ts';
-import { freePort } from './postfix.ts';
+import { freePort } from './gateway-process.ts';
 
 /** Zone → lines of its data file, of type `dnset` for names and `ip4set` or `ip6trie` for addresses. */
 export type ListData = Readonly<

@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { findEngine } from './engine.ts';
 import { type EngineProcess, engineFolder, startEngine, type Teardown, untilAccepts } from './engine-process.ts';
-import { freePort } from './postfix.ts';
+import { freePort } from './gateway-process.ts';
 
 export interface Rspamd extends EngineProcess {
   readonly socket: string;

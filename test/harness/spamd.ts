@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { findEngine } from './engine.ts';
 import { type EngineProcess, engineFolder, startEngine, type Teardown } from './engine-process.ts';
-import { freePort } from './postfix.ts';
+import { freePort } from './gateway-process.ts';
 
 /** Takes 1000 points by agreement; in two halves, so that this file takes none. */
 export const gtube = ['XJS*C4JDBQADN1.NSBN3*2IDNEN*', 'GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X'].join('');
