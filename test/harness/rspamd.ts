@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { findEngine } from './engine.ts';
 import { type EngineProcess, engineFolder, startEngine, type Teardown, untilAccepts } from './engine-process.ts';
-import { freePort } from './gateway-process.ts';
+import { freePorts } from './gateway-process.ts';
 
 export interface Rspamd extends EngineProcess {
   readonly socket: string;
@@ -16,7 +16,7 @@ export async function startRspamd(t: Teardown): Promise<Rspamd> {
   const run = path.join(folder, 'run');
   await mkdir(run);
   const socket = path.join(run, 'normal.sock');
-  const [port, controllerPort] = [await freePort(), await freePort()];
+  const [port = 0, controllerPort = 0] = await freePorts(2);
   const file = path.join(folder, 'rspamd.conf');
   // The real list of top-level domains takes twenty seconds to compile.
   const domains = path.join(folder, 'domains');

@@ -1,6 +1,5 @@
 // A real Postfix as next hop, and settle, queue and relay together in front of it.
 import { X509Certificate } from 'node:crypto';
-import { EventEmitter, once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
@@ -18,6 +17,7 @@ import { openStore } from '../core/queue/shared-store.ts';
 import { jobOf, never, rcpt, relay, ropeOf, silent, startPeer, target } from '../core/relay/peers.ts';
 import { startDnsServer } from '../harness/dns-server.ts';
 import { requireEngines } from '../harness/engine.ts';
+import { until } from '../harness/gateway-files.ts';
 import { makePostfix } from '../harness/postfix.ts';
 
 const quick = { ...policy, ...defaultBackoff, firstRetryMs: 50, firstProbeMs: 50, maxProbeMs: 200 };
@@ -35,13 +35,11 @@ async function gateway(t: Test, to: RelayTarget) {
     },
   });
   const health = createDestinationHealth(quick);
-  const events = new EventEmitter();
   const parts = { store, routes, health, policy: quick, clock: systemClock, log: silent };
   const scheduler = createScheduler({
     ...parts,
     report: async () => undefined,
     pollMs: 500,
-    onAttempt: () => events.emit('attempt'),
   });
   const settler = createSettler({
     ...parts,
@@ -52,10 +50,8 @@ async function gateway(t: Test, to: RelayTarget) {
   });
   scheduler.start();
   t.teardown(() => scheduler.stop());
-  const empty = async (): Promise<void> => {
-    const left = async () => Number((await store.state.query('SELECT COUNT(*) AS n FROM queue_message'))[0]?.['n']);
-    while ((await left()) > 0) await once(events, 'attempt', { signal: AbortSignal.timeout(60_000) });
-  };
+  const left = async () => Number((await store.state.query('SELECT COUNT(*) AS n FROM queue_message'))[0]?.['n']);
+  const empty = () => until(async () => (await left()) === 0, 'an empty queue');
   return { settler, empty };
 }
 

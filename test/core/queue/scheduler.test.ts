@@ -1,4 +1,3 @@
-import { EventEmitter, once } from 'node:events';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../../core/lib/clock.ts';
 import { createDestinationHealth } from '../../../core/queue/destination-health.ts';
@@ -6,6 +5,7 @@ import { nextEvent, pendingRecipient, type QueuedMessage, type QueuePolicy } fro
 import { createScheduler, type SchedulerParts } from '../../../core/queue/scheduler.ts';
 import type { Entry, QueueStore } from '../../../core/queue/store.ts';
 import type { DeliveryOutcome, RouteLookup } from '../../../core/queue/transport.ts';
+import { until } from '../../harness/gateway-files.ts';
 import {
   address,
   delivered,
@@ -52,9 +52,8 @@ function entry(
   };
 }
 
-/** A runner over a store; `until(predicate)` waits for attempts. */
+/** A runner over a store; `until(predicate)` waits for it. */
 function runner(t: Test, store: QueueStore, routes: RouteLookup, more: Partial<SchedulerParts> = {}) {
-  const events = new EventEmitter();
   const reports: Entry[] = [];
   const scheduler = createScheduler({
     store,
@@ -74,17 +73,12 @@ function runner(t: Test, store: QueueStore, routes: RouteLookup, more: Partial<S
             : [each, undefined],
         ),
       );
-      events.emit('attempt');
     },
-    onAttempt: () => events.emit('attempt'),
     ...more,
   });
   t.teardown(() => scheduler.stop());
   scheduler.start();
-  const until = async (done: () => boolean | Promise<boolean>): Promise<void> => {
-    while (!(await done())) await once(events, 'attempt', { signal: AbortSignal.timeout(20_000) });
-  };
-  return { scheduler, reports, until };
+  return { scheduler, reports, until: (done: () => boolean | Promise<boolean>) => until(done, 'the queue to be so') };
 }
 
 t.test('delivers what is due, splits by destination and by outcome', async t => {
