@@ -149,7 +149,7 @@ export async function makePostfix(t: Teardown, options: PostfixOptions): Promise
     },
     stop,
     async kill() {
-      if (!master) return;
+      if (!master || isOver(master)) return;
       const ended = once(master, 'exit');
       signal('SIGKILL');
       master = undefined;

@@ -11,6 +11,7 @@ import { systemClock } from '../../../core/lib/clock.ts';
 import { requireEngines } from '../../harness/engine.ts';
 import { startTestGateway } from '../../harness/gateway.ts';
 import { deliveredFiles } from '../../harness/gateway-files.ts';
+import { msmtp } from '../../harness/msmtp.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 import { startTokenIssuer } from '../../harness/token-issuer.ts';
 
@@ -81,23 +82,9 @@ chain: [auth, relay-policy, recipients]
       ] as const)
         await t.rejects(curl(mechanism, scheme, listener, 'stolen', rest), { code: 67 }, `${mechanism} ${scheme}`);
     }
-    for (const method of ['oauthbearer', 'xoauth2']) {
-      const sent = run('msmtp', [
-        '--file=/dev/null',
-        '--host=127.0.0.1',
-        `--port=${gateway.port('submissions')}`,
-        '--tls=on',
-        '--tls-starttls=off',
-        '--tls-certcheck=off',
-        `--auth=${method}`,
-        '--user=ann@example.org',
-        `--passwordeval=echo ${token}`,
-        '--from=ann@example.org',
-        'ann@example.org',
-      ]);
-      sent.child.stdin?.end(mail.replaceAll('\r', ''));
-      await sent;
-    }
+    const ann = { user: 'ann@example.org', from: 'ann@example.org', to: 'ann@example.org' };
+    for (const auth of ['oauthbearer', 'xoauth2'])
+      await msmtp({ ...ann, port: gateway.port('submissions'), auth, secret: token }, mail.replaceAll('\r', ''));
     t.equal(deliveredFiles(folder).length, 4);
     t.same(
       gateway.traces.map(trace => trace.steps.find(step => step.hook === 'sasl' && step.verdict === 'accept')?.plugin),

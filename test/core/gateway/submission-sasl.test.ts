@@ -1,15 +1,14 @@
 // AUTH mechanisms that show no password, through a whole gateway: what is offered, who decides, what is counted, what is
 // written down; and mail programs that speak them.
-import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { promisify } from 'node:util';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { loadConfig } from '../../../core/config/load.ts';
 import { requireEngines } from '../../harness/engine.ts';
 import { startTestGateway, type TestGateway } from '../../harness/gateway.ts';
 import { deliveredFiles } from '../../harness/gateway-files.ts';
+import { msmtp } from '../../harness/msmtp.ts';
 import { scramClient } from '../../harness/scram-client.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 
@@ -152,28 +151,15 @@ t.test('offered is what every entry that decides can take', { timeout: 120_000 }
   t.match(await scram(both.client, ann), { reply: /^235 /, proven: true }, 'asked twice for one proof');
 });
 
-const run = promisify(execFile);
-
 t.test('msmtp logs in by SCRAM-SHA-256 and checks our proof', { timeout: 120_000 }, async t => {
   if (!requireEngines(t, 'SCRAM of a mail program', 'msmtp')) return;
   const { gateway } = await start(t, 'auth');
-  const submit = (password: string, method: string) => {
-    const sent = run('msmtp', [
-      '--file=/dev/null',
-      '--host=127.0.0.1',
-      `--port=${gateway.port('submissions')}`,
-      '--tls=on',
-      '--tls-starttls=off',
-      '--tls-certcheck=off',
-      `--auth=${method}`,
-      '--user=ann@example.org',
-      `--passwordeval=echo ${password}`,
-      '--from=ann@example.org',
-      'ben@example.org',
-    ]);
-    sent.child.stdin?.end(`From: ann@example.org\nTo: ben@example.org\nSubject: by ${method}\n\nHello\n`);
-    return sent;
-  };
+  const who = { user: 'ann@example.org', from: 'ann@example.org', to: 'ben@example.org' };
+  const submit = (secret: string, auth: string) =>
+    msmtp(
+      { ...who, port: gateway.port('submissions'), auth, secret },
+      `From: ann@example.org\nTo: ben@example.org\nSubject: by ${auth}\n\nHello\n`,
+    );
   for (const method of ['scram-sha-256', 'plain', 'login']) await submit('ann-secret', method);
   await t.rejects(submit('wrong', 'scram-sha-256'), /535 5\.7\.8/);
   t.equal(deliveredFiles(gateway.folder).length, 3);
