@@ -12,12 +12,13 @@ import { systemClock } from '../../core/lib/clock.ts';
 import { createDns } from '../../core/net/dns.ts';
 import { connectLdap, type LdapOptions, showDeletedControl } from '../../core/net/ldap.ts';
 import { ensureSelfSigned } from '../../core/net/tls.ts';
-import { openDirectory, type RecipientDirectory } from '../../core/recipients/directory.ts';
-import { openDirectoryStore, recipientMigrations } from '../../core/recipients/directory-store.ts';
+import type { RecipientDirectory } from '../../core/recipients/directory.ts';
+import { recipientMigrations } from '../../core/recipients/directory-store.ts';
 import { openSqliteState } from '../../core/state/sqlite.ts';
 import type { State } from '../../core/state/state.ts';
 import { startDnsServer } from '../../core/testing/dns-server.ts';
 import { address, never } from '../core/relay/peers.ts';
+import { openTestDirectory } from '../harness/directory.ts';
 import { requireEngines } from '../harness/engine.ts';
 import { startTestGateway } from '../harness/gateway.ts';
 import { type AdObject, makeSlapd, type Slapd } from '../harness/slapd.ts';
@@ -59,23 +60,8 @@ const ldapOf = (slapd: Slapd, more: Partial<LdapOptions> = {}): LdapOptions => (
   ...more,
 });
 
-function directory(state: State, ldap: LdapOptions, { log = silent } = {}): Promise<RecipientDirectory> {
-  return openDirectory({
-    options: {
-      name: 'corp',
-      base: 'dc=corp,dc=test',
-      filter: '(proxyAddresses=*)',
-      attributes: ['proxyAddresses'],
-      intervalMs: 3_600_000,
-      resyncMs: 3_600_000,
-      delimiter: '+',
-    },
-    store: openDirectoryStore(state, 'corp'),
-    clock: systemClock,
-    log,
-    connect: async signal => ({ server: ldap.url, connection: await connectLdap(ldap, signal) }),
-  });
-}
+const directory = (state: State, ldap: LdapOptions, { log = silent } = {}): Promise<RecipientDirectory> =>
+  openTestDirectory(state, ldap, { base: 'dc=corp,dc=test', log });
 
 const asked = async (from: RecipientDirectory, text: string): Promise<string> =>
   (await from.verify(address(text), never().signal)).kind;

@@ -2,11 +2,11 @@
 import path from 'node:path';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
-import { systemClock } from '../../../core/lib/clock.ts';
-import { connectLdap, showDeletedControl } from '../../../core/net/ldap.ts';
-import { openDirectory, type RecipientDirectory } from '../../../core/recipients/directory.ts';
-import { openDirectoryStore, recipientMigrations } from '../../../core/recipients/directory-store.ts';
+import { showDeletedControl } from '../../../core/net/ldap.ts';
+import type { RecipientDirectory } from '../../../core/recipients/directory.ts';
+import { recipientMigrations } from '../../../core/recipients/directory-store.ts';
 import { openSqliteState } from '../../../core/state/sqlite.ts';
+import { openTestDirectory } from '../../harness/directory.ts';
 import { type FakeEntry, type FakeLdap, startFakeLdap } from '../../harness/fake-ldap.ts';
 import { address, never } from '../relay/peers.ts';
 
@@ -72,21 +72,7 @@ async function setting(t: Test, base?: string): Promise<Setting> {
     { write: (line: string) => void warnings.push((JSON.parse(line) as { msg: string }).msg) },
   );
   const ldap = { url: server.url, startTls: false, timeoutMs: 10_000, pageSize: 2 };
-  const corp = await openDirectory({
-    options: {
-      name: 'corp',
-      ...(base === undefined ? {} : { base }),
-      filter: '(proxyAddresses=*)',
-      attributes: ['proxyAddresses'],
-      intervalMs: 3_600_000,
-      resyncMs: 3_600_000,
-      delimiter: '+',
-    },
-    store: openDirectoryStore(state, 'corp'),
-    clock: systemClock,
-    log,
-    connect: async signal => ({ server: ldap.url, connection: await connectLdap(ldap, signal) }),
-  });
+  const corp = await openTestDirectory(state, ldap, { base, log });
   t.teardown(() => corp.close());
   return {
     server,
