@@ -7,6 +7,8 @@ import type { Host, Memory } from '../../core/plugin/index.ts';
 
 export interface Count {
   readonly used: number;
+  /** When its window began, as wall clock time in milliseconds; after a reset not before the time told there. */
+  readonly began: number;
   /** Milliseconds until the window ends. */
   readonly leftMs: number;
 }
@@ -14,7 +16,8 @@ export interface Count {
 export interface Counters {
   /** Rejects where earlier counts cannot be read. */
   add(key: string, points: number): Promise<Count>;
-  reset(key: string): Promise<void>;
+  /** Forgets what was counted; the next window counts as begun at `from`, wall clock time in milliseconds, or later. */
+  reset(key: string, from: number): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -24,7 +27,15 @@ const savedAtOnce = 500;
 
 interface Saved {
   readonly used: number;
+  /** Missing where an earlier version wrote it. */
+  readonly began?: number;
   readonly until: number;
+}
+
+interface Key {
+  /** Settled when its earlier count is read. */
+  loaded: Promise<void>;
+  began: number;
 }
 
 export interface CounterSetting {
@@ -37,28 +48,33 @@ export interface CounterSetting {
 
 export const countKey = (name: string, key: string): string => `count ${name} ${key}`;
 
-async function restore(limiter: RateLimiterMemory, key: string, saved: string | undefined, now: number): Promise<void> {
-  if (saved === undefined) return;
-  const { used, until } = JSON.parse(saved) as Saved;
-  if (until > now) await limiter.set(key, used, Math.max(1, Math.ceil((until - now) / 1000)));
-}
-
 export function createCounters({ name, windowMs, maxKeys, host }: CounterSetting): Counters {
   const { clock, memory, log } = host;
   // The limit itself is judged by whoever asks.
   const limiter = new RateLimiterMemory({ points: Number.MAX_SAFE_INTEGER, duration: Math.ceil(windowMs / 1000) });
   const isDurable = windowMs >= durableFromMs;
-  /** Keys in use, unseen for longest first; the promise is that of its earlier count. */
-  const keys = new Map<string, Promise<void>>();
+  /** Keys in use, unseen for longest first. */
+  const keys = new Map<string, Key>();
   const changed = new Set<string>();
   let cancelSave: (() => void) | undefined;
 
-  function load(key: string): Promise<void> {
-    if (!isDurable) return Promise.resolve();
-    const loading = memory.get(countKey(name, key)).then(saved => restore(limiter, key, saved, clock.now()));
+  async function restore(key: string, known: Key): Promise<void> {
+    const saved = await memory.get(countKey(name, key));
+    if (saved === undefined) return;
+    const { used, until, began = until - windowMs } = JSON.parse(saved) as Saved;
+    const leftMs = until - clock.now();
+    if (leftMs <= 0) return;
+    await limiter.set(key, used, Math.max(1, Math.ceil(leftMs / 1000)));
+    known.began = began;
+  }
+
+  function open(key: string): Key {
+    const known: Key = { loaded: Promise.resolve(), began: 0 };
+    if (!isDurable) return known;
+    known.loaded = restore(key, known);
     // What could not be read is asked for again next time.
-    loading.catch(() => keys.delete(key));
-    return loading;
+    known.loaded.catch(() => keys.delete(key));
+    return known;
   }
 
   async function forgetOldest(): Promise<void> {
@@ -80,7 +96,8 @@ export function createCounters({ name, windowMs, maxKeys, host }: CounterSetting
   async function saveOne(memory: Memory, key: string): Promise<void> {
     const count = await limiter.get(key);
     if (!count || count.msBeforeNext <= 0) return;
-    const saved: Saved = { used: count.consumedPoints, until: clock.now() + count.msBeforeNext };
+    const until = clock.now() + count.msBeforeNext;
+    const saved: Saved = { used: count.consumedPoints, began: keys.get(key)?.began ?? until - windowMs, until };
     await memory.set(countKey(name, key), JSON.stringify(saved), count.msBeforeNext);
   }
   function saveSoon(): void {
@@ -91,20 +108,24 @@ export function createCounters({ name, windowMs, maxKeys, host }: CounterSetting
 
   return {
     async add(key, points) {
-      const loaded = keys.get(key) ?? load(key);
+      const known = keys.get(key) ?? open(key);
       keys.delete(key);
-      keys.set(key, loaded);
-      await loaded;
+      keys.set(key, known);
+      await known.loaded;
       const count = await limiter.penalty(key, points);
+      // The first of a window.
+      if (count.consumedPoints === points) known.began = Math.max(known.began, clock.now());
       if (isDurable) {
         changed.add(key);
         saveSoon();
       }
       if (keys.size > maxKeys) await forgetOldest();
-      return { used: count.consumedPoints, leftMs: Math.max(0, count.msBeforeNext) };
+      return { used: count.consumedPoints, began: known.began, leftMs: Math.max(0, count.msBeforeNext) };
     },
-    async reset(key) {
+    async reset(key, from) {
       changed.delete(key);
+      const known = keys.get(key);
+      if (known) known.began = from;
       await limiter.delete(key);
       if (isDurable) await memory.delete(countKey(name, key));
     },

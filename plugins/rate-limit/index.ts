@@ -53,6 +53,8 @@ function exemption(names: readonly string[]): (key: string, address: string) => 
   return (key, address) => networks.has(address) || others.has(key) || others.has(key.slice(key.lastIndexOf('@') + 1));
 }
 
+const newsName = ({ limit, what }: Rule, key: string): string => `${limit.per} ${key} ${what} ${limit.window}`;
+
 function openRules(settings: RateLimitOptions, host: Host): readonly Rule[] {
   return settings.limits.flatMap(limit =>
     (['messages', 'recipients'] as const).flatMap(what => {
@@ -91,14 +93,15 @@ function createLimits(settings: RateLimitOptions, host: Host) {
   }
 
   /** An operator released it since this window began: what was counted before is forgotten. */
-  async function wasReleased({ limit, counters }: Rule, key: string, leftMs: number): Promise<boolean> {
-    const mark = await memory.get(releasedKey(limit.per, key));
-    if (mark === undefined || Number(mark) <= clock.now() - (limit.window - leftMs)) return false;
-    await counters.reset(key);
+  async function wasReleased(rule: Rule, key: string, began: number): Promise<boolean> {
+    const mark = await memory.get(releasedKey(rule.limit.per, key));
+    if (mark === undefined || Number(mark) <= began) return false;
+    await rule.counters.reset(key, Number(mark));
+    toldUntil.delete(newsName(rule, key));
     return true;
   }
 
-  /** True the first time in a window. */
+  /** True the first time in a window, and the first time after a release. */
   function isNews(name: string, leftMs: number): boolean {
     const now = clock.monotonic();
     if ((toldUntil.get(name) ?? 0) > now) return false;
@@ -110,7 +113,7 @@ function createLimits(settings: RateLimitOptions, host: Host) {
   async function remember(rule: Rule, key: string, over: Over, leftMs: number, at: InMail): Promise<void> {
     const { per, action } = rule.limit;
     const isHeld = action === 'hold';
-    const isFirst = isNews(`${per} ${key} ${rule.what} ${rule.limit.window}`, leftMs);
+    const isFirst = isNews(newsName(rule, key), leftMs);
     if (isHeld && (await memory.get(holdKey(key))) === undefined)
       await memory.set(holdKey(key), JSON.stringify(over), holdMs);
     if (!isFirst) return;
@@ -125,7 +128,7 @@ function createLimits(settings: RateLimitOptions, host: Host) {
     const key = keyOf(rule, at, to);
     if (key === undefined || isExempt(key, at.session.remote.address)) return pass;
     let counted = await rule.counters.add(key, 1);
-    if (counted.used > rule.most && (await wasReleased(rule, key, counted.leftMs)))
+    if (counted.used > rule.most && (await wasReleased(rule, key, counted.began)))
       counted = await rule.counters.add(key, 1);
     if (counted.used <= rule.most) return pass;
     const { per, window, action } = rule.limit;

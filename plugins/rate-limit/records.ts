@@ -1,7 +1,7 @@
 // What is remembered besides counts, for operators and over restarts:
 //   hold ACCOUNT              its mail is kept back until released
 //   over DIMENSION KEY        went over a limit; expires with the window
-//   released DIMENSION KEY    an operator let it go on; counts that are older are forgotten
+//   released DIMENSION KEY    an operator let it go on; counts of windows that began before this time are forgotten
 import type { PluginAdmin } from '../../core/plugin/index.ts';
 
 export interface Over {
@@ -49,8 +49,10 @@ export const admin: PluginAdmin = {
       if (name === wanted || name.slice(name.indexOf(' ') + 1) === wanted) found.add(name);
     }
     for (const name of found) {
-      // The mark first: should this end half-way, it can be done again.
-      await memory.set(`released ${name}`, String(now), releasedMs);
+      // The mark first: should this end half-way, it can be done again. It lies after every window that has begun, also one
+      // of this very millisecond or one that began anew by the release before.
+      const earlier = Number((await memory.get(`released ${name}`)) ?? 0);
+      await memory.set(`released ${name}`, String(Math.max(now, earlier) + 1), releasedMs);
       await memory.delete(`over ${name}`);
       if (name.startsWith('account ')) await memory.delete(holdKey(name.slice('account '.length)));
     }

@@ -2,6 +2,7 @@ import t, { type Test } from 'tap';
 import { systemClock } from '../../core/lib/clock.ts';
 import { rateLimit } from '../../plugins/rate-limit/index.ts';
 import { admin } from '../../plugins/rate-limit/records.ts';
+import { heldClock } from '../harness/held-clock.ts';
 import { type ClientFacts, type DrivenPlugin, type PluginSetup, plugin } from '../harness/plugin.ts';
 import { realMemory } from '../harness/real-memory.ts';
 
@@ -134,6 +135,28 @@ t.test('an account over its limit: held, told of once, kept over a restart, rele
   t.match(await from(second.p), { message: 'quarantine' });
   t.equal(await admin.release(second.memory, systemClock.now(), 'alice@example.org'), 1, 'and once more');
   t.match(await from(second.p), { message: 'continue' });
+});
+
+t.test('released within the millisecond in which the window began, and again', async t => {
+  const clock = heldClock();
+  const { p, memory } = await open(t, [{ per: 'address', messages: 1, window: '1h' }], {}, { clock });
+  const two = (): Promise<string> => kinds(2, () => send(p, { remote: '203.0.113.5' }, 'a@b.example'));
+  t.equal(await two(), '+-');
+  for (let n = 0; n < 3; n++) {
+    t.equal(await admin.release(memory, clock.now(), '203.0.113.5/32'), 1);
+    t.equal(await two(), '+-');
+  }
+});
+
+t.test('released while the gateway is down: what was counted before is forgotten', async t => {
+  const file = `${t.testdir()}/state.db`;
+  const limits = [{ per: 'sender', messages: 1, window: '1d' }];
+  const first = await open(t, limits, {}, { memory: await realMemory(t, systemClock, file) });
+  t.equal(await kinds(2, () => send(first.p, {}, 'a@b.example')), '+-');
+  await first.close();
+  t.equal(await admin.release(await realMemory(t, systemClock, file), systemClock.now(), 'a@b.example'), 1);
+  const second = await open(t, limits, {}, { memory: await realMemory(t, systemClock, file) });
+  t.equal(await kinds(2, () => send(second.p, {}, 'a@b.example')), '+-');
 });
 
 t.test('counts of long windows survive a restart, those of short ones do not', async t => {
