@@ -21,8 +21,35 @@ export interface Dovecot {
 
 const owner = { uid: 65534, gid: 65534 };
 
+/** Takes tokens by XOAUTH2, which the issuer at this URL knows (RFC 7662); the claim `email` is the user. */
+async function tokenSettings(folder: string, introspection: string): Promise<string> {
+  const file = path.join(folder, 'oauth2.conf');
+  await writeFile(
+    file,
+    `introspection_mode = post
+introspection_url = ${introspection}
+client_id = provider
+client_secret = secret
+username_attribute = email
+active_attribute = active
+active_value = true
+`,
+  );
+  return `auth_mechanisms = plain xoauth2
+passdb {
+  driver = oauth2
+  mechanisms = xoauth2
+  args = ${file}
+}
+`;
+}
+
 /** Needs root, as Dovecot's master does for its own users. `users`: name and password. */
-export async function startDovecot(t: Teardown, users: Readonly<Record<string, string>>): Promise<Dovecot> {
+export async function startDovecot(
+  t: Teardown,
+  users: Readonly<Record<string, string>>,
+  { introspection }: { readonly introspection?: string } = {},
+): Promise<Dovecot> {
   const folder = await engineFolder(t, 'dovecot');
   const [pop3 = 0, pop3s = 0, imap = 0, imaps = 0] = await freePorts(4);
   const { key, cert } = selfSignedCertificate({ names: ['localhost'], now: Date.now() });
@@ -77,7 +104,7 @@ service stats {
     mode = 0666
   }
 }
-${listeners('pop3', pop3, pop3s)}${listeners('imap', imap, imaps)}`,
+${introspection === undefined ? '' : await tokenSettings(folder, introspection)}${listeners('pop3', pop3, pop3s)}${listeners('imap', imap, imaps)}`,
   );
   const engine = startEngine(t, 'dovecot', ['-F', '-c', path.join(folder, 'dovecot.conf')]);
   await Promise.race([

@@ -19,6 +19,7 @@ import {
   writeSmtpConfig,
 } from '../../harness/gateway-process.ts';
 import { guardedLogger } from '../../harness/log-guard.ts';
+import { startTokenIssuer } from '../../harness/token-issuer.ts';
 
 const listeners = '\n  - { name: smtp, role: smtp, port: 0, tls: none }';
 const messageOf = (mark: string, more = ''): string =>
@@ -152,6 +153,70 @@ listeners:${listeners}
   t.equal((await control('reload')).code, 0);
   t.match(await fetch('two'), [{ taken: 0, refused: 0 }]);
   t.equal(there(dovecot, 'two'), 0, 'what was taken before is removed now');
+});
+
+t.test('XOAUTH2 with a token that is renewed; taken mail stays for a time', { timeout: 240_000 }, async t => {
+  if (!ready(t)) return;
+  const issuer = await startTokenIssuer();
+  t.teardown(() => issuer.close());
+  issuer.tokens.set('token-of-pop', { email: 'pop' });
+  issuer.tokens.set('token-of-imap', { email: 'imap' });
+  const dovecot = await startDovecot(t, {}, { introspection: issuer.url });
+  for (const user of ['pop', 'imap']) await dovecot.deliver(user, messageOf(user));
+  const folder = t.testdir({ pop: 'token-of-pop\n', imap: 'outdated\n' });
+  const xoauth2 = (user: string, more: string): string =>
+    account(dovecot, user, user, `login: xoauth2, keepFor: 1h, recipient: ann@example.org, ${more}`).replace(
+      'file: secret',
+      `file: ${user}`,
+    );
+  const yaml = `
+hostname: mx.example.org
+domains: [{ name: example.org }]
+chain: [relay-policy, recipients]
+fetch:
+  - ${xoauth2('pop', `protocol: pop3, port: ${dovecot.pop3s}`)}
+  - ${xoauth2('imap', `protocol: imap, port: ${dovecot.imaps}`)}
+`;
+  await addUsers(
+    writeConfig(folder, `dataDir: data\ndomains: [{ name: example.org }]\nchain: []\nlisteners:${listeners}\n`),
+    'ann@example.org',
+  );
+  const log = guardedLogger({ expected: [/could not be fetched/] });
+  const gateway = await startTestGateway({ folder, yaml, listeners, log });
+  t.teardown(() => gateway.stop());
+  const ask = (command: 'fetch' | 'reload', argument: string) =>
+    askGateway(controlSocketPath(path.join(folder, 'data')), { command, argument });
+
+  await ask('fetch', 'pop');
+  t.match(await ask('fetch', 'imap'), [{ error: /login was refused/ }], 'a token that holds no more');
+  writeFileSync(path.join(folder, 'imap'), 'token-of-imap\n');
+  await ask('fetch', 'imap');
+  await until(() => mailbox(folder, 'ann').length === 2, 'all mail');
+  const total = async () => (await gateway.gateway.status()).intake.fetch.map(({ name, taken }) => [name, taken]);
+  const once = [
+    ['pop', 1],
+    ['imap', 1],
+  ];
+  t.same(await total(), once);
+  t.same([there(dovecot, 'pop'), there(dovecot, 'imap')], [1, 1], 'taken, and still there');
+
+  const file = path.join(folder, 'postern.yaml');
+  writeFileSync(file, readFileSync(file, 'utf8').replaceAll('keepFor: 1h', 'keepFor: 1s'));
+  await ask('reload', '');
+  for (const user of ['pop', 'imap'])
+    await until(async () => {
+      await ask('fetch', user);
+      return there(dovecot, user) === 0;
+    }, `${user} to be removed`);
+  t.same(
+    await total(),
+    [
+      ['pop', 0],
+      ['imap', 0],
+    ],
+    'by pollers that are new, and take nothing twice',
+  );
+  t.equal(mailbox(folder, 'ann').length, 2);
 });
 
 t.test('kill -9 while fetching: nothing lost, nothing fetched twice', { timeout: 300_000 }, async t => {

@@ -195,7 +195,12 @@ t.test('on a terminal, in front of Exchange: to the first filtered message', { t
   await once(time, 'listening');
   t.teardown(() => time.close());
   const ntp = `127.0.0.1:${(time.address() as AddressInfo).port}`;
-  const { code, found } = await terminal(folder).doctor({ ntp, live: true, to: 'bob@example.org' });
+  const { code, found } = await terminal(folder).doctor({
+    ntp,
+    live: true,
+    to: 'bob@example.org',
+    outside: 'bob@example.org',
+  });
   t.equal(code, 1);
   t.same(
     found.filter(each => each.state !== 'ok' && each.fix === undefined),
@@ -213,7 +218,12 @@ t.test('on a terminal, in front of Exchange: to the first filtered message', { t
       list: state(found, 'zen.spamhaus.org'),
       backend: state(found, /for example\.org$/),
       clock: state(found, 'clock'),
-      live: ['plain message to bob@example.org', 'bounce (null sender)', 'open relay'].map(name => state(found, name)),
+      live: [
+        'plain message to bob@example.org',
+        'bounce (null sender)',
+        'open relay',
+        'message to bob@example.org',
+      ].map(name => state(found, name)),
     },
     {
       ports: ['ok', 'ok'],
@@ -223,9 +233,15 @@ t.test('on a terminal, in front of Exchange: to the first filtered message', { t
       list: 'ok',
       backend: 'ok',
       clock: 'warn',
-      live: ['ok', 'ok', 'ok'],
+      live: ['ok', 'ok', 'ok', 'ok'],
     },
   );
+  const outwards = async (outside: string) =>
+    (await terminal(folder).doctor({ ntp, only: ['live'], live: true, to: 'bob@example.org', outside })).found.find(
+      each => each.subject === `message to ${outside}`,
+    );
+  t.match(await outwards('nobody'), { state: 'fail', detail: 'is no address' });
+  t.match(await outwards('x@no-such.test'), { state: 'warn', detail: /^failed: / }, 'a domain that is not there');
   t.equal(await gateway.end('SIGTERM'), 0);
 
   // The world changes: the records are published, the resolver begins to lie, the certificate behind is another one.
