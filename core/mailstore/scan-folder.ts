@@ -20,8 +20,9 @@ export interface Scan {
   readonly settled: boolean;
   /** Base names of files that were moved from `new/` by us. */
   readonly moved: ReadonlySet<string>;
-  readonly newMtimeMs: number;
-  readonly curMtimeMs: number;
+  /** Trusted stamps of the directories, as of the look: later nobody can tell any more what came in the same tick. */
+  readonly newStamp: number;
+  readonly curStamp: number;
 }
 
 const attempts = 3;
@@ -125,13 +126,13 @@ export async function scanFolder({ disk, clock, newName }: ScanParts, folder: st
     if (move)
       for (const base of moveToCur(disk, folder, await listFiles(disk, newPath), newName).keys()) moved.add(base);
     const before = [disk.stat(newPath)?.mtimeMs, disk.stat(curPath)?.mtimeMs] as const;
-    const settled = before.every(mtimeMs => trusted(mtimeMs ?? 0, clock.now()) !== 0);
+    const [newStamp, curStamp] = [trusted(before[0] ?? 0, clock.now()), trusted(before[1] ?? 0, clock.now())];
+    const settled = newStamp !== 0 && curStamp !== 0;
     // `new/` first: what moves to `cur/` between the two looks is seen at least once.
     const finding = collect(await listFiles(disk, newPath), await listFiles(disk, curPath));
     const calm = before[0] === disk.stat(newPath)?.mtimeMs && before[1] === disk.stat(curPath)?.mtimeMs;
     if (!calm && attempt < attempts) continue;
     if (calm) separate(disk, folder, finding, newName);
-    const [newMtimeMs = 0, curMtimeMs = 0] = before;
-    return { files: finding.files, calm, settled, moved, newMtimeMs, curMtimeMs };
+    return { files: finding.files, calm, settled, moved, newStamp, curStamp };
   }
 }

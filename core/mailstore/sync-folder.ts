@@ -32,7 +32,7 @@ export async function syncFolder(folder: Folder, move: boolean): Promise<void> {
   if (!curSame || due || list !== state.listStamp) return syncAll(folder, move);
   const newSame = state.newStamp !== 0 && state.newStamp === inNew.mtimeMs;
   if (newSame && !(move && folder.index.rowsInNew(state.id).length > 0)) return;
-  if (!(await syncNew(folder, move, inNew.mtimeMs))) await syncAll(folder, move);
+  if (!(await syncNew(folder, move, trusted(inNew.mtimeMs, clock.now())))) await syncAll(folder, move);
 }
 
 /** Another program removed the folder, or only a part of it, which Maildir readers mend. */
@@ -47,9 +47,9 @@ async function missingFolder(folder: Folder): Promise<void> {
   await syncAll(folder, false);
 }
 
-/** False where the rest of the folder changed too. */
-async function syncNew(folder: Folder, move: boolean, newMtimeMs: number): Promise<boolean> {
-  const { disk, newName, clock } = folder.parts;
+/** False where the rest of the folder changed too. `stamp`: the trusted one of `new/` from before. */
+async function syncNew(folder: Folder, move: boolean, stamp: number): Promise<boolean> {
+  const { disk, newName } = folder.parts;
   const names = await listFiles(disk, path.join(folder.path, 'new'));
   const known = new Map(folder.index.rowsInNew(folder.state.id).map(row => [row.base, row]));
   const work = (): ReadonlyMap<string, Place> => moveToCur(disk, folder.path, names, newName);
@@ -62,7 +62,7 @@ async function syncNew(folder: Folder, move: boolean, newMtimeMs: number): Promi
     [...moved].filter(([base]) => !known.has(base)),
   );
   // Emptied by us just now: what comes in the same tick of the clock must be seen.
-  const newStamp = move && names.length > 0 ? 0 : trusted(newMtimeMs, clock.now());
+  const newStamp = move && names.length > 0 ? 0 : stamp;
   const patched = { ...patch, newStamp };
   if (newcomers.length > 0) return (await admitFiles(folder, newcomers, patched, { changes })) !== undefined;
   folder.commit(changes, patched);
@@ -201,14 +201,13 @@ async function mergeScan(
   const merged = mergeUids({ list, known, newcomers, uidNext: folder.state.uidNext });
   await writeList(folder, list?.extra, merged);
   const added = newcomers.flatMap(base => addedRow(files.get(base), scan.files.get(base), merged.assigned.get(base)));
-  const now = folder.parts.clock.now();
   folder.commit([...keptChanges(folder, rows, scan, merged), ...added], {
     uidNext: merged.uidNext,
     staleLines: merged.staleLines,
     listStamp: listStampOf(folder.parts.disk.stat(uidFile(folder.path))),
     firstRecent: folder.state.firstRecent || firstRecentOf(scan, added, merged.uidNext),
-    newStamp: scan.calm ? trusted(scan.newMtimeMs, now) : 0,
-    curStamp: scan.calm ? trusted(scan.curMtimeMs, now) : 0,
+    newStamp: scan.calm ? scan.newStamp : 0,
+    curStamp: scan.calm ? scan.curStamp : 0,
     recheckAt: 0,
   });
 }

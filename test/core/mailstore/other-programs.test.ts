@@ -184,6 +184,47 @@ t.test('a file that is renamed while we look, in the tick of an earlier change, 
   t.strictSame(uids(box), [1, 2], 'what is gone is gone');
 });
 
+t.test(
+  'a file that comes in the tick of an earlier one, while we look, is seen by the next look however long this one took',
+  async t => {
+    let nowMs = Math.floor(Date.now() / 1000) * 1000 + 500;
+    let meanwhile: { readonly part: string; add(): void } | undefined;
+    const list = async (folder: string): Promise<string[]> => {
+      const names = await realDisk.list(folder);
+      if (meanwhile && folder.endsWith(`/${meanwhile.part}`)) {
+        meanwhile.add();
+        meanwhile = undefined;
+        nowMs += 10_000;
+      }
+      return names;
+    };
+    const clock = { ...systemClock, now: () => nowMs };
+    const { store, at } = openStore(t, { disk: { ...realDisk, list }, clock });
+    const user = await store.user('alice');
+    const box = await user.open('INBOX', { readOnly: true });
+    for (const [part, wanted] of [
+      ['new', 2],
+      ['cur', 4],
+    ] as const) {
+      nowMs += 10_000;
+      await box.sync();
+      const stamp = nowMs / 1000;
+      const add = (serial: number): void => {
+        writeFileSync(at(part, `100000000${serial}.1.host`), mail('x'));
+        utimesSync(at(part), stamp, stamp);
+      };
+      add(wanted);
+      meanwhile = { part, add: () => add(wanted + 1) };
+      await box.sync();
+      t.equal(meanwhile, undefined, 'it happened');
+      await box.sync();
+      t.equal(box.records.length, wanted, part);
+    }
+    await box.close();
+    user.release();
+  },
+);
+
 t.test('a lost or damaged index is built anew; UIDs stay, modseqs go on above', async t => {
   for (const damage of ['lost', 'garbage', 'cut', 'empty'] as const) {
     const { store, at, again } = openStore(t);
