@@ -15,6 +15,7 @@
 //   2C: 2S: …                     another connection; each is opened when first named
 //
 // In C and S lines: \r \n \t \0 \\ \xNN are bytes, {{name}} is a variable, {{a*1000}} repeats what stands before the star.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { readdirSync, readFileSync } from 'node:fs';
 import { connect as netConnect, type Socket } from 'node:net';
 import path from 'node:path';
@@ -112,19 +113,26 @@ export function runTranscripts(
 export async function playScenario(scenario: Scenario, server: TranscriptServer): Promise<void> {
   const peers = new Map<number, Peer>();
   const variables = new Map(Object.entries(server.variables ?? {}));
+  // The server runs in this process: its ends of the connections, by the client's port.
+  const ends = new Map<number, Socket>();
+  const note = (message: unknown): void => {
+    const { socket } = message as { readonly socket: Socket };
+    if (socket.remotePort !== undefined) ends.set(socket.remotePort, socket);
+  };
+  subscribe('net.server.socket', note);
   try {
     for (const step of scenario.steps) {
       if (step.side === 'T') {
         for (const peer of peers.values()) peer.flush();
         for (const peer of peers.values()) await peer.settled();
-        // The server runs in this process: after these turns of the loop it has read what was written.
+        // After these turns of the loop the server has done what it does with what it read.
         for (let turn = 0; turn < 20; turn++) await new Promise(resolve => setImmediate(resolve));
         server.advance?.(Number(step.text));
         continue;
       }
       let peer = peers.get(step.connection);
       if (!peer) {
-        peer = new Peer(server);
+        peer = new Peer(server, ends);
         peers.set(step.connection, peer);
       }
       for (const [number, other] of peers) if (number !== step.connection) other.flush();
@@ -136,6 +144,7 @@ export async function playScenario(scenario: Scenario, server: TranscriptServer)
     }
     for (const peer of peers.values()) peer.flush();
   } finally {
+    unsubscribe('net.server.socket', note);
     for (const peer of peers.values()) peer.destroy();
   }
 }
@@ -191,10 +200,13 @@ class Peer {
   private closed = false;
   private wake: (() => void) | undefined;
   private outgoing: Buffer[] = [];
-  private written: Promise<void> = Promise.resolve();
+  private sent = 0;
   private readonly connected: Promise<void>;
+  private readonly ends: ReadonlyMap<number, Socket>;
 
-  constructor(server: TranscriptServer) {
+  /** `ends`: the server's, by our port. */
+  constructor(server: TranscriptServer, ends: ReadonlyMap<number, Socket>) {
+    this.ends = ends;
     const { port, host = '127.0.0.1' } = server;
     this.socket = server.implicitTls
       ? tlsConnect({ port, host, rejectUnauthorized: false })
@@ -226,13 +238,22 @@ class Peer {
     if (this.outgoing.length === 0) return;
     const bytes = Buffer.concat(this.outgoing);
     this.outgoing = [];
-    this.written = new Promise(resolve => this.socket.write(bytes, () => resolve()));
+    this.sent += bytes.length;
+    this.socket.write(bytes);
   }
 
-  /** Connected, and everything handed to the kernel. */
+  /** Connected, and everything that was sent read by the server: on a busy machine the kernel takes its time. */
   async settled(): Promise<void> {
     await this.connected;
-    await this.written;
+    for (const until = Date.now() + replyTimeoutMs; !this.closed && !this.heard(); ) {
+      if (Date.now() > until) throw new Error('the server does not read what was sent');
+      await new Promise(resolve => setImmediate(resolve));
+    }
+  }
+
+  private heard(): boolean {
+    const end = this.ends.get(this.socket.localPort ?? 0);
+    return end !== undefined && end.bytesRead >= this.sent;
   }
 
   async act(what: string): Promise<void> {
