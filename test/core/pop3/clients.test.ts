@@ -8,6 +8,7 @@ import t, { type Test } from 'tap';
 import { DotStuffer, TopCutter } from '../../../core/pop3/multiline.ts';
 import { requireEngines } from '../../harness/engine.ts';
 import { fc } from '../../harness/fuzz.ts';
+import { Pop3Client as PlainClient } from '../../harness/pop3-client.ts';
 import { type Pop3Fixture, type Pop3FixtureOptions, startPop3 } from './pop3-fixture.ts';
 
 const run = promisify(execFile);
@@ -58,7 +59,7 @@ t.test('fetchmail keeps what it has seen, and removes what it has fetched', asyn
     writeFileSync(
       rc,
       `poll localhost service ${fixture.port} protocol pop3 uidl user "alice@example.org" password "secret" ${keep}\n` +
-        `sslproto "auto" no sslcertck mda "sh -c 'cat > ${inbox}/$$'"\n`,
+        `sslproto "auto" no sslcertck mda "sh -c 'cat > $(mktemp ${inbox}/XXXXXXXX)'"\n`,
     );
     chmodSync(rc, 0o600);
     const options = { env: { ...process.env, HOME: fixture.folder, FETCHMAILHOME: fixture.folder } };
@@ -76,8 +77,8 @@ t.test('fetchmail keeps what it has seen, and removes what it has fetched', asyn
   await fixture.deliver('From: a@example.com\nSubject: new\n\nx\n');
   t.equal(await fetch('no keep fetchall'), 11);
   t.same(await fixture.inbox(), []);
-  const [first = ''] = readdirSync(inbox);
-  t.match(readFileSync(path.join(inbox, first), 'latin1'), /\n\.dot \d/);
+  const fetched = readdirSync(inbox).map(name => readFileSync(path.join(inbox, name), 'latin1'));
+  t.equal(fetched.filter(text => /\n\.dot \d/.test(text)).length, 10);
   t.same(fixture.complaints, []);
 });
 
@@ -99,10 +100,11 @@ t.test('a client that reads slowly or not at all costs little memory; others go 
   const lazy = connect(fixture.port, '127.0.0.1');
   lazy.pause();
   lazy.write('USER alice\r\nPASS secret\r\nRETR 1\r\n'.padEnd(200_000, 'NOOP\r\n'));
-  const client = new Pop3Client({ host: '127.0.0.1', port: fixture.port, user: 'alice', password: 'secret' });
-  // This client takes the last line end away.
-  t.equal((await client.RETR(1)).length, 23 + 600_000 * 18 - 2);
-  await client.QUIT();
+  // Not node-pop3, which waits for ever where the end of the message comes in two pieces.
+  const client = await PlainClient.open(fixture.port);
+  await client.login('alice', 'secret');
+  t.equal((await client.retrieve(1)).length, 23 + 600_000 * 18);
+  await client.quit();
   lazy.destroy();
 });
 
@@ -142,7 +144,7 @@ t.test('shutdown: an idle session hears of it, a running transfer ends', async t
     heard += chunk;
   });
   await new Promise(resolve => idle.once('data', resolve));
-  await fixture.server.close(5000);
+  await fixture.server.close(60_000);
   t.match(heard, /-ERR \[SYS\/TEMP\] Server is going down/);
 });
 
