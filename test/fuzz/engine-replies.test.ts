@@ -1,6 +1,5 @@
 // What engines answer comes from outside: whatever it is, it is either understood or an error, never a hang or a verdict
 // out of nothing.
-import fc from 'fast-check';
 import t from 'tap';
 import { parseEndpoint } from '../../core/lib/endpoint.ts';
 import { matchesPattern } from '../../plugins/clamav/policy.ts';
@@ -10,6 +9,7 @@ import { encodePacket, PacketReader } from '../../plugins/milter/packets.ts';
 import { parseReply as parseMilterReply } from '../../plugins/milter/reply.ts';
 import { milterEdits, parseAnswer, symbolsOf } from '../../plugins/rspamd/answer.ts';
 import { parseReply, symbolsOf as spamdSymbols, verdictOf } from '../../plugins/spamassassin/spamd-reply.ts';
+import { fc } from '../harness/fuzz.ts';
 
 const bytes = fc.uint8Array({ maxLength: 300 }).map(array => Buffer.from(array));
 const attempt = <T>(run: () => T): T | undefined => {

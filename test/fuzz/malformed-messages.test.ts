@@ -25,7 +25,7 @@ async function run(from: number, to: number): Promise<MalformedRun> {
   return JSON.parse(stdout) as MalformedRun;
 }
 
-t.test(`seed ${seed}`, { timeout: 290_000 }, async t => {
+t.test(`seed ${seed}`, { timeout: 800_000 }, async t => {
   const half = count / 2;
   for (const { failed, seen, heapMiB } of await Promise.all([run(0, half), run(half, count)])) {
     t.same(failed, []);

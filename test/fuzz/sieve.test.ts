@@ -112,7 +112,7 @@ t.test('10,000 mutated scripts', { timeout: 240_000 }, async t => {
   let longestMs = 0;
   for (let count = 0; count < 10_000; count += 1) {
     const script = count % 20 === 0 ? r.pick(pool) : mutate(r.pick(pool), r.pick(pool), r);
-    const began = performance.now();
+    const began = process.cpuUsage();
     const compiled = compile(script, { registry });
     if (!compiled.ok && !compiled.diagnostics.every(d => d.line >= 1 && d.column >= 1 && d.message !== ''))
       t.fail(
@@ -126,7 +126,8 @@ t.test('10,000 mutated scripts', { timeout: 240_000 }, async t => {
       if (result.status !== 'ok' && !result.actions.some(entry => entry.implicit || entry.action === 'keep'))
         t.fail(`lost message after ${result.status} of ${JSON.stringify(script)}`);
     }
-    longestMs = Math.max(longestMs, performance.now() - began);
+    const used = process.cpuUsage(began);
+    longestMs = Math.max(longestMs, (used.user + used.system) / 1000);
   }
   t.comment(`${compiledCount} of 10,000 compile, the slowest took ${longestMs.toFixed(0)} ms`);
   t.ok(compiledCount > 1000, 'enough of them compile and run');

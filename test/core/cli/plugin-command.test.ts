@@ -60,7 +60,7 @@ ${chain}  - relay-policy
     client.send({ from: 'a@example.net', to: ['bob@example.org'], body: `Subject: ${subject}\r\n\r\nx\r\n` });
 }
 
-t.test('scaffold, test, check and chain, by the README', { timeout: 280_000 }, async t => {
+t.test('scaffold, test, check and chain, by the README', { timeout: 800_000 }, async t => {
   const folder = mkdtempSync(path.join(tmpdir(), 'postern-author-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
   // Built already; the script that builds would build in the middle of other tests.

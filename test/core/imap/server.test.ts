@@ -176,7 +176,7 @@ t.test('the end of the server', async t => {
   const busy = await login(fixture, true);
   busy.socket.write('a IDLE\r\n');
   t.equal(await busy.line(), '+ idling');
-  const ended = fixture.server.close(5000);
+  const ended = fixture.server.close(60_000);
   t.match(await idle.line(), /^\* BYE/);
   t.match(await busy.line(), /^\* BYE/);
   await ended;

@@ -2,6 +2,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import t from 'tap';
 import type { Mailbox } from '../../../core/mailstore/mailbox.ts';
 import { withCrlf } from '../../../core/mailstore/message-file.ts';
+import { random } from '../../harness/random.ts';
 import { mail, openStore, rope } from './store-harness.ts';
 
 const text = async (box: Mailbox, at: number): Promise<string> => {
@@ -93,9 +94,10 @@ t.test('large messages, and those of other programs, keep their bytes while thei
   t.equal(readdirSync(at('tmp')).length, 2);
   await box.close();
   t.strictSame(readdirSync(at('tmp')), [], 'nothing is left of reading');
+  const r = random(1);
   for (let round = 0; round < 2000; round++) {
-    const text = Buffer.from(Array.from({ length: 8 }, () => 'a\r\n'[Math.floor(Math.random() * 3)]).join(''));
-    const cut = Math.floor(Math.random() * 9);
+    const text = Buffer.from(Array.from({ length: 8 }, () => r.pick(['a', '\r', '\n'])).join(''));
+    const cut = r.int(9);
     const [head, tail] = [text.subarray(0, cut), text.subarray(cut)];
     const whole = withCrlf(text).toString();
     if (whole !== text.toString().replace(/\r?\n/g, '\r\n')) t.fail(JSON.stringify(text.toString()));

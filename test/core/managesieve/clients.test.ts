@@ -31,7 +31,7 @@ function sieveConnect(
     '--notlsverify',
   ];
   return new Promise(resolve => {
-    const child = execFile('sieve-connect', [...common, ...args], { timeout: 30_000 }, (error, stdout, stderr) =>
+    const child = execFile('sieve-connect', [...common, ...args], { timeout: 120_000 }, (error, stdout, stderr) =>
       resolve({ code: typeof error?.code === 'number' ? error.code : error ? -1 : 0, output: `${stdout}${stderr}` }),
     );
     child.stdin?.end('secret\n');

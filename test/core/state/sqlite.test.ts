@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -133,12 +134,15 @@ t.test('kill -9 at random moments loses nothing that was resolved, and no write 
       ...plainNode(path.join(import.meta.dirname, 'crash-writer.js'), file, String(round * 1_000_000)),
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );
+    const ended = once(child, 'exit');
     const until = 200 + Math.floor(Math.random() * 2000);
     let count = 0;
     for await (const line of createInterface({ input: child.stdout })) {
       resolved.add(Number(line));
       if (++count === until) child.kill('SIGKILL');
     }
+    // Its output ends before its locks do.
+    await ended;
   }
   const database = openDatabase(file);
   const stored = new Set(
