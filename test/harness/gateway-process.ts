@@ -83,6 +83,7 @@ async function accepting(child: ChildProcess, port: number): Promise<void> {
         resolve(true);
       });
       socket.once('error', () => resolve(false));
+      socket.once('close', () => resolve(false));
     });
     if (open) return;
     await new Promise(resolve => setTimeout(resolve, 20));

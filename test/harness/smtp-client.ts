@@ -42,9 +42,10 @@ export class SmtpClient {
   /** The next whole reply. */
   reply(): Promise<string> {
     return new Promise((resolve, reject) => {
-      if (this.#failure) return reject(this.#failure);
       this.#waiting = { resolve, reject };
+      // What came before the connection ended is still heard.
       this.#deliver();
+      if (this.#failure) this.#fail(this.#failure);
     });
   }
 

@@ -179,7 +179,8 @@ export class Life {
           this.#why ??= signal === null ? `Process ended with code ${code}` : `Process ended by ${signal}`;
           resolve(this.#end());
         };
-        const timer = setTimeout(end, lastWordsMs);
+        // Timers come before input: what lies there already is still read.
+        const timer = setTimeout(() => setImmediate(end), lastWordsMs);
         child.once('close', end);
       });
     });

@@ -4,6 +4,7 @@ import path from 'node:path';
 import t from 'tap';
 import { renderJsonSchema, renderReference } from '../../../core/config/render-docs.ts';
 import { builtInPlugins } from '../../../core/gateway.ts';
+import { until } from '../../harness/gateway-files.ts';
 import { freePort, runPostern, startGatewayProcess, writeConfig } from '../../harness/gateway-process.ts';
 import { sourcePath } from '../../harness/root.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
@@ -118,8 +119,10 @@ t.test('a running gateway: status, trace, reload', async t => {
   await client.command('RCPT TO:<nobody@example.org>', /^550 5\.1\.1 /);
 
   // Traces are written behind the reply, at most a moment later.
-  let trace = await postern('trace', id);
-  for (let tries = 0; trace.code !== 0 && tries < 50; tries++) trace = await postern('trace', id);
+  const trace = await until(async () => {
+    const found = await postern('trace', id);
+    return found.code === 0 ? found : undefined;
+  }, 'the trace to be written');
   t.match(trace.stdout, new RegExp(`^${id}  .*  accepted`));
   t.match(trace.stdout, /rcpt {4}recipients {4}accept .* ms/);
   t.match(trace.stdout, /to ann@example\.org: delivered/);
@@ -196,12 +199,10 @@ t.test('the queue: list, show, hold, release, bounce, delete; the trace tells wh
   t.same(JSON.parse((await postern('queue', 'hold', id)).stdout), { recipients: 1 });
   t.match(JSON.parse((await postern('queue', 'show', id)).stdout), { recipients: [{ state: 'held' }] });
   t.same(JSON.parse((await postern('queue', 'release', '--sender', 'ann@example.org')).stdout), { recipients: 1 });
-  let told = false;
-  for (let tries = 0; !told && tries < 100; tries++) {
+  await until(async () => {
     const trace = JSON.parse((await postern('trace', id)).stdout || '{}') as { events?: { outcome: string }[] };
-    told = trace.events?.some(event => event.outcome === 'deferred') === true;
-  }
-  t.ok(told, 'an attempt of the queue is in the trace');
+    return trace.events?.some(event => event.outcome === 'deferred');
+  }, 'an attempt of the queue to be in the trace');
   t.same(JSON.parse((await postern('queue', 'delete', '--all')).stdout), { recipients: 1 });
   t.same(JSON.parse((await postern('queue', 'list')).stdout), []);
   t.equal((await postern('queue', 'flush')).code, 64, 'says what to flush');

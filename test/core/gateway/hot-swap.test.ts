@@ -84,7 +84,7 @@ chain:
 }
 
 for (const ending of ['mjs', 'cjs'] as const)
-  t.test(`a changed ${ending} module, option or file`, { timeout: 180_000 }, async t => {
+  t.test(`a changed ${ending} module, option or file`, { timeout: 280_000 }, async t => {
     const { folder, yaml, reload, open, ask, closed, closeClients } = await startWith(t, ending);
     const first = await open();
     t.equal(await ask(first), 'old a 1');
@@ -126,7 +126,7 @@ for (const ending of ['mjs', 'cjs'] as const)
     t.pass('closed once its last session ended');
   });
 
-t.test('a plugin that is kept knows the new domains', { timeout: 180_000 }, async t => {
+t.test('a plugin that is kept knows the new domains', { timeout: 280_000 }, async t => {
   const { gateway, yaml, reload, open, ask } = await startWith(t, 'mjs');
   for (const name of ['bob@example.org', 'bob@example.com'])
     await gateway.gateway.users.add(name, { password: 'bobs-password' });

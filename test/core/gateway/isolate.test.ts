@@ -34,7 +34,7 @@ domains: [{ name: example.org }]
 chain:
   - limits: { isolate: true, messageSize: 1MiB }
   - relay-policy
-  - mine: { plugin: ./mine.mjs, timeout: 5s, isolate: { memory: 64MiB }${mine} }
+  - mine: { plugin: ./mine.mjs, timeout: 10s, isolate: { memory: 64MiB }${mine} }
   - recipients
 `;
   const gateway = await startTestGateway({

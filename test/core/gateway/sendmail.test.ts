@@ -107,7 +107,10 @@ t.test('stopped, started, refused', { timeout: 240_000 }, async t => {
   t.match(await call('sendmail', ['ann'], 'a\0b'), { code: 65, stderr: /NUL/ });
   t.match(await call('newaliases', []), { code: 0, stdout: /Reloaded/ });
   t.match(await call('sendmail', ['-q']), { code: 0 });
-  t.match(await runPostern(['--config', config, 'mailq']), { code: 0, stdout: /empty/ });
+  await until(async () => {
+    const { code, stdout } = await runPostern(['--config', config, 'mailq']);
+    return code === 0 && /empty/.test(stdout);
+  }, 'an empty queue');
   t.equal(await gateway.end('SIGTERM'), 0);
 });
 

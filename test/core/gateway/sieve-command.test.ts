@@ -38,7 +38,7 @@ t.test('sieve check and sieve test need no configuration', async t => {
   t.match(await postern('sieve', 'check', 'missing.sieve'), { code: 64, stderr: /Cannot read 'missing\.sieve'/ });
 });
 
-t.test('scripts of a user, and rules over mail that is there', { timeout: 120_000 }, async t => {
+t.test('scripts of a user, and rules over mail that is there', { timeout: 280_000 }, async t => {
   const folder = t.testdir({ 'main.sieve': script, 'bad.sieve': 'keeep;\n' });
   const yaml = 'hostname: mx.example.org\ndomains: [{ name: example.org }]\nchain: [relay-policy, recipients, sieve]\n';
   const listeners = '\n  - { name: smtp, role: smtp, port: 0, tls: none }';

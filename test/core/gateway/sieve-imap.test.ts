@@ -293,7 +293,7 @@ t.test('FILTER=SIEVE: delivery, personal, global and literal scripts over what m
 
 t.test('lists, mailbox ids and metadata at delivery; programs that fail, hang or flood', async t => {
   const sieve =
-    '{ lists: { ":addrbook:default": "lists/%d/%n.txt" }, globalFolder: global, programs: { folder: bin, timeout: 1s } }';
+    '{ lists: { ":addrbook:default": "lists/%d/%n.txt" }, globalFolder: global, programs: { folder: bin, timeout: 10s } }';
   const at = await setUp(t, sieve, {
     lists: { 'example.org': { 'ann.txt': '# friends\nFriend@Example.net\n@friends.example # all of them\n' } },
     global: {

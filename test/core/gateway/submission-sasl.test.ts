@@ -73,7 +73,7 @@ const ann = { name: 'ann@example.org', password: 'ann-secret' };
 
 t.test('SCRAM-SHA-256: both sides proved, an identity for the rest of the session, nothing secret kept', async t => {
   for (const entry of ['auth', 'auth: { isolate: true }']) {
-    await t.test(entry, { timeout: 120_000 }, async t => {
+    await t.test(entry, { timeout: 280_000 }, async t => {
       const { gateway, lines } = await start(t, entry.replace(/^(.*?): (.*)$/, '{ $1: $2 }'));
       const { client, offered } = await open(t, gateway);
       t.equal(offered, 'SCRAM-SHA-256 PLAIN LOGIN');
@@ -126,7 +126,7 @@ t.test('guesses at one account from everywhere end, whoever proves what', async 
   t.match(await attempt({ name: 'ben@example.org', password: 'ben-secret' }), { reply: /^235 /, proven: true });
 });
 
-t.test('offered is what every entry that decides can take', { timeout: 120_000 }, async t => {
+t.test('offered is what every entry that decides can take', { timeout: 280_000 }, async t => {
   const { gateway } = await start(t, 'auth');
   const file = path.join(gateway.folder, 'postern.yaml');
   const offeredBy = async (entries: string) => {
@@ -151,7 +151,7 @@ t.test('offered is what every entry that decides can take', { timeout: 120_000 }
   t.match(await scram(both.client, ann), { reply: /^235 /, proven: true }, 'asked twice for one proof');
 });
 
-t.test('msmtp logs in by SCRAM-SHA-256 and checks our proof', { timeout: 120_000 }, async t => {
+t.test('msmtp logs in by SCRAM-SHA-256 and checks our proof', { timeout: 280_000 }, async t => {
   if (!requireEngines(t, 'SCRAM of a mail program', 'msmtp')) return;
   const { gateway } = await start(t, 'auth');
   const who = { user: 'ann@example.org', from: 'ann@example.org', to: 'ben@example.org' };

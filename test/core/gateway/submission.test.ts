@@ -4,7 +4,7 @@ import { createTransport } from 'nodemailer';
 import t from 'tap';
 import { startTestGateway } from '../../harness/gateway.ts';
 
-t.test('submission: AUTH and TLS first, missing fields added, read back over IMAP', { timeout: 60_000 }, async t => {
+t.test('submission: AUTH and TLS first, missing fields added, read back over IMAP', { timeout: 240_000 }, async t => {
   const gateway = await startTestGateway({ folder: t.testdir() });
   t.teardown(() => gateway.stop());
   for (const name of ['ann', 'ben'])
@@ -82,7 +82,7 @@ t.test('submission: AUTH and TLS first, missing fields added, read back over IMA
   t.same(subjects.sort(), ['Grüße über submission', 'Grüße über submissions', 'bare']);
 });
 
-t.test('auth and mail-auth together: what auth wrote stays, what a user forged goes', { timeout: 60_000 }, async t => {
+t.test('auth and mail-auth together: what auth wrote stays, what a user forged goes', { timeout: 240_000 }, async t => {
   const gateway = await startTestGateway({
     folder: t.testdir(),
     yaml: 'hostname: mx.example.org\ndomains: [{ name: example.org }]\nchain: [auth, mail-auth, relay-policy, recipients]\ndns: { servers: ["127.0.0.1:9"], timeout: 500ms }',

@@ -15,10 +15,10 @@ import { openIntakeMemory } from '../../../core/intake/memory.ts';
 import { createPickup } from '../../../core/intake/pickup.ts';
 import type { IntakeMail, IntakeResult } from '../../../core/intake/ports.ts';
 import { systemFileOps } from '../../../core/lib/atomic-file.ts';
-import { systemClock } from '../../../core/lib/clock.ts';
 import { makeAddress } from '../../../core/mail/address.ts';
 import { ropeBytes } from '../../../core/mail/rope.ts';
 import { openSqliteState } from '../../../core/state/sqlite.ts';
+import { heldClock } from '../../harness/held-clock.ts';
 import { guardedLogger } from '../../harness/log-guard.ts';
 
 t.test('options in every form that programs use', async t => {
@@ -153,7 +153,7 @@ async function pickupFixture(t: Test, answer: (mail: IntakeMail) => IntakeResult
         return result;
       },
       userName: async () => 'ann',
-      clock: systemClock,
+      clock: heldClock(Date.now()),
       log: guardedLogger({ expected }),
     });
   t.teardown(() => state.close());

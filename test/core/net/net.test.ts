@@ -206,8 +206,8 @@ t.test('PROXY header on a socket leaves what follows, in any pieces; TLS may fol
     onError: error => t.fail(error.message),
     async onSocket(socket) {
       try {
-        const header = await readProxyHeader(socket, 5000, systemClock);
-        const stream: Socket = mode === 'plain' ? socket : await tls.accept(socket, 5000);
+        const header = await readProxyHeader(socket, 60_000, systemClock);
+        const stream: Socket = mode === 'plain' ? socket : await tls.accept(socket, 60_000);
         stream.on('error', () => undefined);
         stream.on('data', data => stream.end(`${header.kind} ${data}`));
       } catch (error) {
@@ -238,7 +238,7 @@ t.test('PROXY header on a socket leaves what follows, in any pieces; TLS may fol
   const [data] = (await once(secure, 'data')) as [Buffer];
   t.equal(String(data), 'proxied hi');
   secure.destroy();
-  await listener.close(1000, systemClock);
+  await listener.close(60_000, systemClock);
 });
 
 t.test('listener: grace, then the rest is destroyed; a stale Unix socket is replaced', async t => {
@@ -322,12 +322,12 @@ t.test('TLS: SNI, reload with the next handshake, first start', async t => {
     target: { host: '127.0.0.1', port: 0 },
     onError: error => t.fail(error.message),
     onSocket: socket =>
-      void tls.accept(socket, 5000).then(
+      void tls.accept(socket, 60_000).then(
         secure => secure.on('error', () => undefined).end('hello'),
         error => errors.push(error as Error),
       ),
   });
-  t.teardown(() => listener.close(1000, systemClock));
+  t.teardown(() => listener.close(60_000, systemClock));
   const served = async (servername?: string): Promise<string> => {
     const socket = tlsConnect({
       port: listener.port,

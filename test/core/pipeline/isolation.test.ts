@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { z } from '../../../core/config/schema.ts';
-import { systemClock } from '../../../core/lib/clock.ts';
+import { type Clock, systemClock } from '../../../core/lib/clock.ts';
 import { readMessage } from '../../../core/mail/message.ts';
 import { fileRope } from '../../../core/mail/rope.ts';
 import { isolatePlugin } from '../../../core/pipeline/isolation/isolate.ts';
@@ -13,6 +13,7 @@ import { loadChain } from '../../../core/pipeline/load-chain.ts';
 import { definePlugin } from '../../../core/plugin/define.ts';
 import { transactionResult } from '../../../core/plugin/results.ts';
 import { pass } from '../../../core/plugin/verdicts.ts';
+import { heldClock } from '../../harness/held-clock.ts';
 import { type PluginSetup, plugin } from '../../harness/plugin.ts';
 import { testHost } from '../../harness/plugin-host.ts';
 import { root } from '../../harness/root.ts';
@@ -30,6 +31,8 @@ async function isolated(
     readonly setup?: PluginSetup;
     readonly given?: object;
     readonly memory?: number;
+    /** Of the process: when it is started again. */
+    readonly clock?: Clock;
   } = {},
 ) {
   const file = path.join(t.testdir(), 'isolated.mjs');
@@ -59,7 +62,7 @@ async function isolated(
     timeoutMs: options.setup?.timeoutMs ?? 20_000,
     terms: { memoryBytes: options.memory ?? 128 * mebibyte },
   };
-  const { plugin: facade, problems } = await isolatePlugin(entry, undefined, systemClock, log);
+  const { plugin: facade, problems } = await isolatePlugin(entry, undefined, options.clock ?? systemClock, log);
   const before = definePlugin({
     name: 'before',
     doc: 'Test.',
@@ -221,7 +224,7 @@ for (const [crime, { code, why }] of Object.entries(crimes))
     const { driven, lines } = await isolated(
       t,
       `return { async mail(at) { if (at.envelope.sender?.local === 'evil') { ${code} } return api.pass; } };`,
-      { setup: { timeoutMs: crime.includes('GB') || crime.includes('heap') ? 60_000 : 3_000 } },
+      { setup: { timeoutMs: String(why) === '/No answer within/' ? 10_000 : 60_000 } },
     );
     const p = await driven();
     t.teardown(() => p.close());
@@ -257,6 +260,7 @@ t.test(
       if (at.envelope.sender?.local === 'slow') await new Promise(() => {});
       return api.pass;
     } };`,
+      { clock: heldClock() },
     );
     const two = await plugin({ ...facade, reads: [] }, {}, { timeoutMs: 20_000, onError: 'continue' });
     t.teardown(() => two.close());

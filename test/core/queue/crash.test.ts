@@ -11,7 +11,7 @@ import { tempFolder } from './fixtures.ts';
 
 const child = path.join(import.meta.dirname, 'crash-child.js');
 
-t.test('kill -9 under load: every recipient of every 250 gets the message', { timeout: 110_000 }, async t => {
+t.test('kill -9 under load: every recipient of every 250 gets the message', { timeout: 280_000 }, async t => {
   const folder = await tempFolder(t);
   // One next hop refuses now and then, so that the direct path, the queue and both together are hit.
   const steady = await startPeer(t, { extensions: ['PIPELINING', 'CHUNKING'] });

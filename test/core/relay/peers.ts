@@ -72,6 +72,8 @@ export interface Peer {
   /** Bodies as they came, dots unstuffed. */
   readonly bodies: string[];
   connections: number;
+  /** Connections that heard all that they will ever hear. */
+  hung: number;
 }
 export interface PeerScript {
   readonly extensions?: readonly string[];
@@ -95,7 +97,7 @@ const usual: Readonly<Record<string, string>> = {
 
 export async function startPeer(t: Teardown, script: PeerScript = {}): Promise<Peer> {
   const sockets = new Set<Socket>();
-  const peer: Peer = { port: 0, commands: [], bodies: [], connections: 0 };
+  const peer: Peer = { port: 0, commands: [], bodies: [], connections: 0, hung: 0 };
   const server = net.createServer(socket => {
     peer.connections += 1;
     sockets.add(socket.once('close', () => sockets.delete(socket)));
@@ -118,10 +120,14 @@ function talk(socket: Socket, script: PeerScript, peer: Peer): void {
   let chunkLeft = 0;
   let accepted = 0;
   let inMail = false;
+  const hang = (): void => {
+    hung = true;
+    peer.hung += 1;
+  };
   const make = (verb: string, line: string): boolean => {
     const move = script.on?.(verb, line, peer) ?? usual[verb] ?? '502 5.5.2 what?';
     if (move === 'drop') socket.destroy();
-    else if (move === 'hang') hung = true;
+    else if (move === 'hang') hang();
     else socket.write(`${move}\r\n`);
     if (verb === 'MAIL') {
       accepted = 0;
@@ -132,7 +138,8 @@ function talk(socket: Socket, script: PeerScript, peer: Peer): void {
   };
   const greet = script.greeting ?? '220 peer.test ESMTP';
   if (greet === 'drop') socket.destroy();
-  else if (greet !== 'hang') socket.write(`${greet}\r\n`);
+  else if (greet === 'hang') hang();
+  else socket.write(`${greet}\r\n`);
   // Lines keep their bytes; the tests send ASCII.
   const lines = createInterface({ input: socket, crlfDelay: Number.POSITIVE_INFINITY });
   lines.on('error', () => undefined);

@@ -11,6 +11,7 @@ import { SMTPConnection } from 'smtp-server/lib/smtp-connection';
 import type { SMTPStream } from 'smtp-server/lib/smtp-stream';
 import t from 'tap';
 import { systemClock } from '../../../core/lib/clock.ts';
+import { until } from '../../harness/gateway-files.ts';
 import { startFixture } from './fixture.ts';
 
 t.test('the version that was read', async t => {
@@ -110,11 +111,19 @@ t.test('close() ends the socket, retires the parser and hears the end of a clien
 
 t.test('none of its replies, pauses and commands comes through', async t => {
   const fixture = await startFixture({ clock: systemClock });
-  const started = performance.now();
-  const client = connect(fixture.server.address.port, '127.0.0.1');
-  const [greeting] = (await once(client, 'data')) as [Buffer];
-  // Its own pause is 100 ms; this is no measurement of speed.
-  t.ok(performance.now() - started < 90, 'no pause before the greeting');
+  const greeted = async () => {
+    const started = performance.now();
+    const client = connect(fixture.server.address.port, '127.0.0.1');
+    const [greeting] = (await once(client, 'data')) as [Buffer];
+    return { client, greeting, ms: performance.now() - started };
+  };
+  // Its own pause is 100 ms for every client. On a busy machine one may be greeted late without it, but not all.
+  await until(async () => {
+    const { client, ms } = await greeted();
+    client.destroy();
+    return ms < 90;
+  }, 'a greeting without a pause');
+  const { client, greeting } = await greeted();
   t.equal(String(greeting), '220 mx.example.org ESMTP\r\n');
   client.end('WIZ\r\nSHELL\r\nKILL\r\nXFORWARD NAME=x\r\nPOSTERN\r\nQUIT\r\n');
   let text = '';
