@@ -1,6 +1,6 @@
 // A real DNS server on loopback, UDP and TCP on one free port, with zones from objects and faults on demand.
-import { createSocket } from 'node:dgram';
-import type { AddressInfo } from 'node:net';
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import type { AddressInfo, Server } from 'node:net';
 import { createServer, type Socket } from 'node:net';
 import { dnsPacket as packet } from '../net/dns-wire.ts';
 
@@ -116,23 +116,35 @@ function serveTcp(socket: Socket, state: State): void {
   });
 }
 
+/** A port that is free for TCP may be taken for UDP, by anybody's resolver: then another one. */
+async function onePort(onTcp: (socket: Socket) => void): Promise<{ tcp: Server; udp: UdpSocket; port: number }> {
+  for (;;) {
+    const tcp = createServer(onTcp);
+    await new Promise<void>(resolve => tcp.listen(0, '127.0.0.1', resolve));
+    const { port } = tcp.address() as AddressInfo;
+    const udp = createSocket('udp4');
+    const why = await new Promise<NodeJS.ErrnoException | undefined>(resolve => {
+      udp.once('error', resolve);
+      udp.bind(port, '127.0.0.1', () => resolve(undefined));
+    });
+    if (why === undefined) return { tcp, udp, port };
+    udp.close();
+    await new Promise<void>(resolve => tcp.close(() => resolve()));
+    if (why.code !== 'EADDRINUSE') throw why;
+  }
+}
+
 export async function startDnsServer(zone: Zone = {}): Promise<DnsServer> {
   const state: State = { zone, fault: undefined, secure: false, asked: [] };
   const sockets = new Set<Socket>();
-  const tcp = createServer(socket => {
+  const onTcp = (socket: Socket): void => {
     sockets.add(socket.once('close', () => sockets.delete(socket)));
     serveTcp(socket, state);
-  });
-  await new Promise<void>(resolve => tcp.listen(0, '127.0.0.1', resolve));
-  const { port } = tcp.address() as AddressInfo;
-  const udp = createSocket('udp4');
+  };
+  const { tcp, udp, port } = await onePort(onTcp);
   udp.on('message', (bytes, from) => {
     const reply = answer(state, bytes, false);
     if (reply) udp.send(reply, from.port, from.address);
-  });
-  await new Promise<void>((resolve, reject) => {
-    udp.once('error', reject);
-    udp.bind(port, '127.0.0.1', resolve);
   });
   return {
     address: `127.0.0.1:${port}`,

@@ -157,7 +157,7 @@ export async function testHost(setup: HostSetup = {}): Promise<TestHost> {
   const clock = setup.clock ?? systemClock;
   const folder = await mkdtemp(path.join(tmpdir(), 'postern-plugin-'));
   const dnsServer = setup.dns && isResolver(setup.dns) ? undefined : await startDnsServer(setup.dns as Zone);
-  const own = dnsServer && createDns({ clock, servers: [dnsServer.address], attemptMs: 500, totalMs: 2_000 });
+  const own = dnsServer && createDns({ clock, servers: [dnsServer.address], attemptMs: 3_000, totalMs: 8_000 });
   const proofs: Proofs = new Map();
   let failures = 0;
   let down: string | undefined;

@@ -86,7 +86,7 @@ export async function plugin<Options>(
     name: tested.name,
     plugin: tested as Plugin<unknown>,
     options,
-    timeoutMs: setup.timeoutMs ?? 10_000,
+    timeoutMs: setup.timeoutMs ?? 60_000,
     onError: setup.onError ?? 'defer',
     mode: setup.mode ?? 'enforce',
   };
