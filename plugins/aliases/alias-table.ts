@@ -47,9 +47,10 @@ export interface Found {
 }
 
 async function readMap(file: string, seen: Map<string, string>): Promise<string> {
-  const [text, { mtimeMs, size }] = await Promise.all([readFile(file, 'utf8'), stat(file)]);
+  // First: what is written between is then a change that is still to be seen.
+  const { mtimeMs, size } = await stat(file);
   seen.set(file, `${mtimeMs} ${size}`);
-  return text;
+  return readFile(file, 'utf8');
 }
 
 class TableReader {
