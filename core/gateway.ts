@@ -513,7 +513,9 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     recipients: await recipients.status(),
   });
   let reloaded: Promise<void> = Promise.resolve();
+  let stopped: Promise<void> | undefined;
   const reload = (load: () => LoadedConfig): Promise<void> => {
+    if (stopped) return Promise.reject(new Error('The gateway stops'));
     const run = reloaded.then(() => loadNext(load));
     reloaded = run.catch(() => undefined);
     return run;
@@ -548,7 +550,6 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   });
   stack.add('control socket', control);
 
-  let stopped: Promise<void> | undefined;
   return {
     listeners: () => listeners.list(),
     ...(demoUsers === undefined ? {} : { demoUsers }),
@@ -563,7 +564,8 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
       onStop = handler;
     },
     stop() {
-      stopped ??= stack.closeAll();
+      // What a reload under way opens after that, nobody would close.
+      stopped ??= reloaded.then(() => stack.closeAll());
       return stopped;
     },
   };

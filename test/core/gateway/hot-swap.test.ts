@@ -5,7 +5,10 @@ import path from 'node:path';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { loadConfig } from '../../../core/config/load.ts';
+import { askGateway } from '../../../core/control/client.ts';
+import { controlSocketPath } from '../../../core/control/protocol.ts';
 import { startTestGateway } from '../../harness/gateway.ts';
+import { until } from '../../harness/gateway-files.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 
 /** Says in its refusal which module, which options and which instance of the plugin answered. */
@@ -19,6 +22,7 @@ const plugin = {
   options: { safeParse: data => ({ success: true, data }) },
   async setup(options, host) {
     if (options.file !== undefined) await import('node:fs').then(fs => fs.readFileSync(host.resolvePath(options.file)));
+    if (options.waits) await new Promise(resolve => process.once('counter-go', resolve));
     let calls = 0;
     return {
       mail: () => ({ kind: 'reject', reply: text([word, options.text, ++calls].join(' ')), why: 'test' }),
@@ -125,6 +129,19 @@ for (const ending of ['mjs', 'cjs'] as const)
     await gone;
     t.pass('closed once its last session ended');
   });
+
+t.test('a stop waits for the reload that is under way, and none comes after it', { timeout: 280_000 }, async t => {
+  const { folder, gateway, yaml, reload, closed } = await startWith(t, 'mjs');
+  const gone = Promise.all([closed('old a 0'), closed('old b 0')]);
+  const reloading = reload(yaml('b', ', waits: true'));
+  const go: NodeJS.EventEmitter = process;
+  await until(() => go.listenerCount('counter-go') > 0, 'the setup of the new one to begin');
+  const stopping = gateway.stop();
+  t.match(await askGateway(controlSocketPath(path.join(folder, 'data')), { command: 'status' }), { pid: process.pid });
+  go.emit('counter-go');
+  await Promise.all([reloading, stopping, gone]);
+  await t.rejects(reload(yaml('c')), /stops/);
+});
 
 t.test('a plugin that is kept knows the new domains', { timeout: 280_000 }, async t => {
   const { gateway, yaml, reload, open, ask } = await startWith(t, 'mjs');
