@@ -26,7 +26,10 @@ export async function startTokenIssuer(tls?: { readonly key: string; readonly ce
     response.setHeader('Content-Type', 'application/json');
     response.end(JSON.stringify(claims ? { active: true, ...claims } : { active: false }));
   };
-  const listener: RequestListener = (request, response) => void answer(request, response);
+  // One that leaves in the middle of its question hears nothing.
+  const listener: RequestListener = (request, response) => {
+    answer(request, response).catch(() => response.destroy());
+  };
   const server = tls ? createTlsServer(tls, listener) : createServer(listener);
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
