@@ -29,7 +29,7 @@ function messageOf(id: number): { readonly to: readonly string[]; readonly body:
   return { to, body };
 }
 
-t.test('kill -9 at random moments under load loses nothing that got a 250', { timeout: 240_000 }, async t => {
+t.test('kill -9 at random moments under load loses nothing that got a 250', { timeout: 600_000 }, async t => {
   const folder = t.testdir();
   const port = await freePort();
   const config = writeSmtpConfig(

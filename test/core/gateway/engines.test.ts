@@ -38,10 +38,10 @@ message: { spoolAbove: 64KiB }
 chain:
   - relay-policy
   - recipients
-  - clamav: { hosts: ['${clamd.socket}'], hostTimeout: 20s }
-  - spamassassin: { hosts: ['${spamd.socket}'], hostTimeout: 20s }
-  - rspamd: { hosts: ['127.0.0.1:${rspamd.port}'], headerPrefix: X-Rspamd, thresholds: { reject: never }, hostTimeout: 20s }
-  - opendkim: { plugin: milter, hosts: ['${dkim.unix.socket}'], hostTimeout: 20s }
+  - clamav: { hosts: ['${clamd.socket}'], hostTimeout: 100s, timeout: 120s }
+  - spamassassin: { hosts: ['${spamd.socket}'], hostTimeout: 100s, timeout: 120s }
+  - rspamd: { hosts: ['127.0.0.1:${rspamd.port}'], headerPrefix: X-Rspamd, thresholds: { reject: never }, hostTimeout: 100s, timeout: 120s }
+  - opendkim: { plugin: milter, hosts: ['${dkim.unix.socket}'], hostTimeout: 100s, timeout: 120s }
 `;
   const listeners = '\n  - { name: smtp, role: smtp, port: 0, tls: none }';
   const log = guardedLogger({ expected: [/Engine does not answer/, /Plugin failed/, /signatures/i] });

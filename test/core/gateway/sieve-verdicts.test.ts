@@ -26,8 +26,8 @@ domains: [{ name: example.org }]
 chain:
   - relay-policy
   - recipients
-  - clamav: { hosts: ['${clamd.socket}'], hostTimeout: 20s, infected: tag }
-  - spamassassin: { hosts: ['${spamd.socket}'], hostTimeout: 20s, thresholds: { reject: never } }
+  - clamav: { hosts: ['${clamd.socket}'], hostTimeout: 100s, timeout: 120s, infected: tag }
+  - spamassassin: { hosts: ['${spamd.socket}'], hostTimeout: 100s, timeout: 120s, thresholds: { reject: never } }
   - sieve
 `;
   const gateway = await startTestGateway({

@@ -49,6 +49,7 @@ t.test('kill -9 under load: every recipient of every 250 gets the message', { ti
   t.same(lost, []);
   const copies = Object.values(got).reduce((sum, marks) => sum + marks.length - new Set(marks).size, 0);
   t.comment(`${accepted.size} accepted, ${kills} kills, ${lost.length} lost, ${copies} delivered twice`);
-  t.ok(copies < 6 * 16, 'twice only what was under way when the process died');
+  // Two each of eight workers, and of the runner what two destinations get at once.
+  t.ok(copies <= kills * (8 * 2 + 2 * 20), 'twice only what was under way when the process died');
   t.same(readdirSync(path.join(folder, 'queue')), [], 'no body is left behind');
 });
