@@ -102,6 +102,8 @@ export async function startGatewayProcess(
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  // Behind its end comes the rest of what it printed.
+  const closed = once(child, 'close');
   try {
     await accepting(child, port);
   } catch (error) {
@@ -112,10 +114,8 @@ export async function startGatewayProcess(
     child,
     output: () => output,
     async end(signal) {
-      if (child.exitCode === null && child.signalCode === null) {
-        child.kill(signal);
-        await once(child, 'exit');
-      }
+      if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+      await closed;
       return child.exitCode;
     },
   };

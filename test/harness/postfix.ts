@@ -42,7 +42,7 @@ const isOver = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode !==
 
 /** Resolves when the port greets: true; or when the process is over: false. */
 async function greets(port: number, master: ChildProcess): Promise<boolean> {
-  for (const until = Date.now() + 20_000; Date.now() < until; ) {
+  for (const until = Date.now() + 120_000; Date.now() < until; ) {
     if (isOver(master)) return false;
     const socket = net.connect(port, '127.0.0.1');
     socket.on('error', () => undefined);
@@ -133,13 +133,14 @@ export async function makePostfix(t: Teardown, options: PostfixOptions): Promise
   };
   t.teardown(async () => {
     await stop();
-    await rm(folder, { recursive: true, force: true });
+    // Its children may still be about to end.
+    await rm(folder, { recursive: true, force: true, maxRetries: 20 });
   });
   return {
     port,
     maildir: path.join(mail, 'inbox'),
     async start() {
-      for (const until = Date.now() + 60_000; Date.now() < until; await delay(50)) {
+      for (const until = Date.now() + 120_000; Date.now() < until; await delay(50)) {
         // A process group of its own, which its children share.
         master = spawn('/usr/lib/postfix/sbin/master', ['-c', etc, '-d'], { stdio: 'ignore', detached: true });
         // After a kill a child may still hold the port for a moment: then this one ends at once.

@@ -45,6 +45,7 @@ worker "controller" { bind_socket = "127.0.0.1:${controllerPort}"; secure_ip = "
   if (!program) throw new Error('rspamd is not installed');
   const args = ['--no-fork', '--insecure', '--config', file];
   const engine = startEngine(t, program, process.getuid?.() === 0 ? args : args.filter(arg => arg !== '--insecure'));
+  await untilAccepts({ path: socket });
   for (const each of [port, controllerPort]) await untilAccepts({ port: each, host: '127.0.0.1' });
   return { ...engine, socket, port, controllerPort };
 }

@@ -120,7 +120,7 @@ export async function makeSlapd(t: Teardown, options: SlapdOptions = {}): Promis
       await tell();
       const urls = options.tls ? `${url}/ ldaps://127.0.0.1:${tlsPort}/` : `${url}/`;
       engine = startEngine(t, program, ['-d', '0', '-f', file('slapd.conf'), '-h', urls]);
-      await untilAccepts({ port, host: '127.0.0.1' });
+      for (const each of options.tls ? [port, tlsPort] : [port]) await untilAccepts({ port: each, host: '127.0.0.1' });
     },
     async stop() {
       await engine?.kill();
