@@ -19,7 +19,8 @@ import {
 } from './attachment-files.ts';
 
 const open = async (options: object = {}): Promise<DrivenPlugin> => {
-  const p = await plugin(attachments, options, { relayNetworks: ['198.51.100.0/24'], timeoutMs: 120_000 });
+  const unhurried = { unpackTimeout: '100s', ...options };
+  const p = await plugin(attachments, unhurried, { relayNetworks: ['198.51.100.0/24'], timeoutMs: 120_000 });
   t.teardown(() => p.close());
   return p;
 };

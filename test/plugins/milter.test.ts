@@ -63,11 +63,13 @@ t.test('opendkim signs for internal clients and verifies what it signed; then fr
     }
     t.match(Object.values(await signer.status()), ['accepts connections']);
   }
-  const p = await open(t, { hosts: Object.keys(places), hostTimeout: '300ms', retryAfter: '0s' });
+  const hosts = Object.keys(places);
+  // Long enough for the one that answers, on any machine.
+  const p = await open(t, { hosts, hostTimeout: '5s' });
   unix.freeze();
   t.match(await p.message(text), { kind: 'continue', evidence: { milter: `127.0.0.1:${tcp.port}` } }, 'one is frozen');
   tcp.freeze();
-  t.match(await p.message(text), {
+  t.match(await (await open(t, { hosts, hostTimeout: '300ms' })).message(text), {
     kind: 'error',
     why: /Deadline/,
     outcome: { kind: 'refused', reply: { code: 451 } },
@@ -75,7 +77,8 @@ t.test('opendkim signs for internal clients and verifies what it signed; then fr
   unix.thaw();
   tcp.thaw();
   await Promise.all([unix.kill(), tcp.kill()]);
-  t.match(await p.message(text), { kind: 'error', why: /ECONNREFUSED|ENOENT/ }, 'stopped');
+  const stopped = await open(t, { hosts });
+  t.match(await stopped.message(text), { kind: 'error', why: /ECONNREFUSED|ENOENT/ }, 'stopped');
 });
 
 t.test('clamav-milter: its refusals and quarantines are ours; with clamd gone it defers', async t => {
@@ -179,7 +182,7 @@ t.test('what a milter is told, stage by stage', async t => {
 t.test('changes become edits; all verdicts; by recipient', async t => {
   const fake = await startScriptedMilter(t);
   const hosts = [`127.0.0.1:${fake.port}`];
-  const p = await open(t, { hosts, hostTimeout: '500ms', retryAfter: '0s' });
+  const p = await open(t, { hosts, retryAfter: '0s' });
   const all = Object.values(changes).reduce((mask, bit) => mask | bit, 0);
   const end = (...packets: Buffer[]): void => fake.set({ actions: all, on: { E: Buffer.concat(packets) } });
   end(
@@ -233,19 +236,22 @@ t.test('changes become edits; all verdicts; by recipient', async t => {
 
 t.test('one that breaks the protocol or dies half-way changes nothing', async t => {
   const fake = await startScriptedMilter(t);
-  const p = await open(t, {
-    hosts: [`127.0.0.1:${fake.port}`],
-    allow: ['headers'],
-    hostTimeout: '300ms',
-    retryAfter: '0s',
-  });
+  const options = { hosts: [`127.0.0.1:${fake.port}`], allow: ['headers'], retryAfter: '0s' };
+  const p = await open(t, options);
+  const hurried = await open(t, { ...options, hostTimeout: '300ms' });
+  const deadline = /Deadline/;
   const failed = async (name: string, script: Parameters<typeof fake.set>[0], why: RegExp): Promise<void> => {
     fake.set(script);
-    t.match(await p.message(text), { kind: 'error', why, outcome: { kind: 'refused', reply: { code: 451 } } }, name);
+    const asked = why === deadline ? hurried : p;
+    t.match(
+      await asked.message(text),
+      { kind: 'error', why, outcome: { kind: 'refused', reply: { code: 451 } } },
+      name,
+    );
   };
   for (const stage of ['O', 'C', 'M', 'L', 'B', 'E']) {
     await failed(`closes at ${stage}`, { on: { [stage]: 'close' } }, /closed|EPIPE|ECONNRESET/);
-    await failed(`hangs at ${stage}`, { on: { [stage]: 'silent' } }, /Deadline/);
+    await failed(`hangs at ${stage}`, { on: { [stage]: 'silent' } }, deadline);
     await failed(`unknown answer at ${stage}`, { on: { [stage]: encodePacket('Z') } }, /answered 'Z'/);
     await failed(
       `no packet at ${stage}`,
@@ -254,7 +260,7 @@ t.test('one that breaks the protocol or dies half-way changes nothing', async t 
     );
   }
   const half = Buffer.concat([encodePacket('h', strings('X-A', '1')), encodePacket('b', Buffer.from('half'))]);
-  await failed('dies while it changes', { on: { E: Buffer.concat([half, Buffer.from([0, 0])]) } }, /Deadline/);
+  await failed('dies while it changes', { on: { E: Buffer.concat([half, Buffer.from([0, 0])]) } }, deadline);
   await failed('a header without an end', { on: { E: encodePacket('h', Buffer.from('X-A')) } }, /without an end/);
   await failed(
     'a bad name',
