@@ -13,7 +13,7 @@ import { findEngine, requireEngines } from '../harness/engine.ts';
 import { fetched, ImapClient } from '../harness/imap-client.ts';
 
 const run = promisify(execFile);
-const bounded = { timeout: 30_000, killSignal: 'SIGKILL' } as const;
+const bounded = { timeout: 120_000, killSignal: 'SIGKILL' } as const;
 
 interface Reporter {
   teardown(end: () => unknown): unknown;

@@ -1,5 +1,6 @@
 // ENVELOPE and BODYSTRUCTURE of real messages as a real Dovecot tells them, for the same files.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
@@ -50,6 +51,8 @@ async function startDovecot(
     env: { HOME: folder, USER: 'nobody', PATH: process.env['PATH'] },
     stdio: ['pipe', 'pipe', 'ignore'],
   });
+  // It writes its index at the end.
+  const ended = once(child, 'exit');
   if (!child.stdin || !child.stdout) throw new Error('No pipes');
   const client = new ImapClient(Duplex.from({ readable: child.stdout, writable: child.stdin }));
   await client.line();
@@ -57,6 +60,7 @@ async function startDovecot(
     client,
     async stop() {
       child.kill();
+      await ended;
       await rm(folder, { recursive: true, force: true });
     },
   };

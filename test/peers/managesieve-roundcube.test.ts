@@ -38,14 +38,14 @@ echo json_encode($out);
 `;
 
 for (const method of ['PLAIN', 'LOGIN'])
-  t.test(`Net_Sieve with ${method}`, { timeout: 120_000 }, async t => {
+  t.test(`Net_Sieve with ${method}`, { timeout: 240_000 }, async t => {
     if (!requireEngines(t, "ManageSieve with Roundcube's library", 'php', 'net-sieve')) return;
     const gateway = await startTestGateway({ folder: t.testdir() });
     t.teardown(() => gateway.stop());
     await gateway.gateway.users.add('ann@example.org', { password: 'secret' });
     const output = await new Promise<string>((resolve, reject) => {
       const args = ['-r', program, '--', String(gateway.port('sieve')), method];
-      execFile('php', args, { timeout: 60_000 }, (error, stdout, stderr) =>
+      execFile('php', args, { timeout: 120_000 }, (error, stdout, stderr) =>
         error ? reject(new Error(`${error.message}\n${stdout}${stderr}`)) : resolve(stdout),
       );
     });

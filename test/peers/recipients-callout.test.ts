@@ -103,17 +103,16 @@ t.test('what is no answer about the address is none; a slow one is waited for wi
   t.teardown(() => gateway.stop());
   const smtp = await session(gateway.port('smtp'));
   t.teardown(() => smtp.close());
+  // An idle connection may be closed at any time: QUIT is no question.
+  const questions = (): readonly string[] => peer.commands.filter(line => line.startsWith('RCPT'));
   await timed(smtp, 'listed@inner.test', /^250 /);
   await timed(smtp, 'always+tag@inner.test', /^250 /);
-  t.notOk(
-    peer.commands.some(line => line.startsWith('RCPT')),
-    'nobody was asked',
-  );
+  t.same(questions(), [], 'nobody was asked');
   for (const name of ['full', 'policy', 'later']) await timed(smtp, `${name}@inner.test`, /^451 4\.3\.0 (?!.*exch01)/);
   await timed(smtp, 'good@inner.test', /^250 /);
-  const asked = peer.commands.length;
+  const asked = questions().length;
   await timed(smtp, 'good@inner.test', /^250 /);
-  t.equal(peer.commands.length, asked, 'from the cache');
+  t.equal(questions().length, asked, 'from the cache');
   t.equal(peer.bodies.length, 0, 'nothing was sent');
   for (const release of held) release();
 });

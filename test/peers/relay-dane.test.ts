@@ -50,7 +50,7 @@ t.test('MX by a validating resolver: TLSA that fits, that does not, that is bogu
     zone('notls.test', 'signed', `3 1 1 ${spki}`, clear.port),
     { name: 'null.test', kind: 'signed', records: ['null.test. 300 IN MX 0 .'] },
   ]);
-  const dns = createDns({ clock: systemClock, servers: [resolver], totalMs: 20_000 });
+  const dns = createDns({ clock: systemClock, servers: [resolver], attemptMs: 20_000, totalMs: 60_000 });
   t.teardown(() => dns.close());
   t.match(await dns.mx('good.test'), { kind: 'found', secure: true }, 'the resolver validates');
   t.match(await dns.mx('plain.test'), { kind: 'found', secure: false });

@@ -42,7 +42,7 @@ async function arrivals(maildir: string, count: number): Promise<ReadonlyMap<str
       return [];
     }
   };
-  for (const until = Date.now() + 60_000; names().length < count && Date.now() < until; )
+  for (const until = Date.now() + 240_000; names().length < count && Date.now() < until; )
     await new Promise(resolve => setTimeout(resolve, 50));
   return new Map(
     names().map(name => {

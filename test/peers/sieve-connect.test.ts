@@ -6,7 +6,7 @@ import t from 'tap';
 import { requireEngines } from '../harness/engine.ts';
 import { startTestGateway } from '../harness/gateway.ts';
 
-t.test('sieve-connect uploads, checks, activates and lists over STARTTLS', { timeout: 60_000 }, async t => {
+t.test('sieve-connect uploads, checks, activates and lists over STARTTLS', { timeout: 600_000 }, async t => {
   if (!requireEngines(t, 'ManageSieve of a whole gateway', 'sieve-connect')) return;
   const gateway = await startTestGateway({ folder: t.testdir() });
   t.teardown(() => gateway.stop());
@@ -19,7 +19,7 @@ t.test('sieve-connect uploads, checks, activates and lists over STARTTLS', { tim
       const child = execFile(
         'sieve-connect',
         [...common, '--notlsverify', ...args],
-        { timeout: 30_000 },
+        { timeout: 120_000 },
         (error, stdout, stderr) =>
           resolve({
             code: typeof error?.code === 'number' ? error.code : error ? -1 : 0,

@@ -94,11 +94,13 @@ function theirs(
   writeFileSync(mailFile, message, 'latin1');
   const args = ['-c', path.join(folder, 'dovecot.conf'), '-f', 'sender+x@example.org', '-r', 'me+detail@example.com'];
   args.push(scriptFile, mailFile);
-  return new Promise(resolve => {
-    const options = { env: settings, timeout: 30_000, encoding: 'latin1' } as const;
-    execFile('sieve-test', args, options, (_, out, err) => {
+  return new Promise((resolve, reject) => {
+    const options = { env: settings, timeout: 120_000, encoding: 'latin1' } as const;
+    execFile('sieve-test', args, options, (error, out, err) => {
       for (const file of [scriptFile, mailFile, scriptFile.replace('.sieve', '.svbin')]) rmSync(file, { force: true });
-      resolve(parseOutput(out, err));
+      // Ended by the limit; all other ends are a behaviour.
+      if (error?.killed) reject(error);
+      else resolve(parseOutput(out, err));
     });
   });
 }
