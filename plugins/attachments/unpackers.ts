@@ -47,8 +47,9 @@ export function openUnpackers(threads: number, clock: Clock): Unpackers {
       };
       const onExit = (): void => settle(undefined);
       const onAbort = (): void => {
-        settle(undefined);
+        // First: what is settled stays so.
         reject(signal.reason as Error);
+        settle(undefined);
       };
       worker.on('message', settle).on('exit', onExit);
       signal.addEventListener('abort', onAbort, { once: true });

@@ -1,5 +1,6 @@
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
+import { type Clock, systemClock } from '../../core/lib/clock.ts';
 import { attachments } from '../../plugins/attachments/index.ts';
 import { requireEngines } from '../harness/engine.ts';
 import { type DrivenPlugin, plugin } from '../harness/plugin.ts';
@@ -291,6 +292,27 @@ t.test('bombs cost little and are found', async t => {
   const late = await answer(hurried, `Content-Type: multipart/mixed; boundary=b\n\n${parts.join('')}--b--\n`);
   t.match(late.evidence, { found: /in time/ });
   t.ok(process.memoryUsage().rss - began < 600 * 1024 * 1024, 'memory');
+});
+
+t.test('one that is not taken apart in time costs its thread, and the next one is looked at', async t => {
+  let isLate = true;
+  const limitMs = 7_000;
+  const clock: Clock = {
+    ...systemClock,
+    after(ms, run) {
+      if (ms !== limitMs || !isLate) return systemClock.after(ms, run);
+      const soon = setImmediate(run);
+      return () => clearImmediate(soon);
+    },
+  };
+  const settings = { rules: [{ action: 'allow' }], unpackTimeout: `${limitMs / 1000}s`, threads: 1 };
+  const p = await plugin(attachments, settings, { clock, timeoutMs: 120_000 });
+  t.teardown(() => p.close());
+  const zeros = gzipSync(Buffer.alloc(64 * 1024 * 1024), { level: 9 });
+  t.same(await found('a.gz', zeros, p), ['a.gz: archive, limit (Not taken apart in time)']);
+  isLate = false;
+  const small = plainZip([{ name: 'x.exe', bytes: program }]);
+  t.same(await found('a.zip', small, p), ['a.zip: archive', 'a.zip/x.exe: executable']);
 });
 
 t.test('damaged archives: an answer for each, and the next one is looked at', async t => {
