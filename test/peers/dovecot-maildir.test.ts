@@ -1,5 +1,6 @@
 // One Maildir, Postern and a real Dovecot on it at the same time: both deliver, flag, expunge, and always agree.
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chownSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -26,7 +27,13 @@ function becomeNobody(t: { teardown(end: () => unknown): unknown }): void {
   });
 }
 
-async function startDovecot(folder: string): Promise<{ readonly client: ImapClient; complaints(): string[] }> {
+interface Dovecot {
+  readonly client: ImapClient;
+  complaints(): string[];
+  stop(): Promise<void>;
+}
+
+async function startDovecot(folder: string): Promise<Dovecot> {
   const settings = {
     base_dir: `${folder}/run`,
     state_dir: `${folder}/run`,
@@ -45,6 +52,7 @@ async function startDovecot(folder: string): Promise<{ readonly client: ImapClie
     env: { HOME: folder, USER: 'nobody', PATH: process.env['PATH'] },
     stdio: 'pipe',
   });
+  const ended = once(child, 'exit');
   if (asNobody) process.seteuid?.(nobody.uid);
   if (!child.stdin || !child.stdout) throw new Error('No pipes');
   const client = new ImapClient(Duplex.from({ readable: child.stdout, writable: child.stdin }));
@@ -53,7 +61,15 @@ async function startDovecot(folder: string): Promise<{ readonly client: ImapClie
   child.stderr?.on('data', (chunk: Buffer) => {
     log += chunk.toString();
   });
-  return { client, complaints: () => log.split('\n').filter(line => /Error|Warning|Panic/.test(line)) };
+  return {
+    client,
+    complaints: () => log.split('\n').filter(line => /Error|Warning|Panic/.test(line)),
+    // It writes its index at the end.
+    async stop() {
+      client.close();
+      await ended;
+    },
+  };
 }
 
 type View = readonly (readonly [uid: number, flags: string, size: number, date: number])[];
@@ -106,8 +122,8 @@ t.test('a Maildir shared with Dovecot', async t => {
   becomeNobody(t);
   t.teardown(() => store.close());
   const user = await store.user('alice');
-  const { client: dovecot, complaints } = await startDovecot(base);
-  t.teardown(() => dovecot.close());
+  const { client: dovecot, complaints, stop } = await startDovecot(base);
+  t.teardown(() => stop());
   const box = await user.open('INBOX');
   const agree = async (what: string): Promise<View> => {
     const ours = await ourView(box);
