@@ -86,6 +86,8 @@ export function createSpamdClient(connect: (signal: AbortSignal) => Promise<Sock
     const socket = await connect(signal);
     try {
       const reply = collect(socket, maxReplyBytes + (command === 'PROCESS' ? size * 2 : 0));
+      // It may fail while the next piece of a spooled message is still read, when nobody awaits it.
+      reply.catch(() => undefined);
       // spamd may answer and hang up before it took everything: then the answer counts, not the broken sending.
       const sending = send(socket, head, content).then(
         () => reply,

@@ -1,7 +1,10 @@
+import type { Socket } from 'node:net';
+import path from 'node:path';
+import { Duplex } from 'node:stream';
 import t from 'tap';
 import { systemClock } from '../../core/lib/clock.ts';
 import { connectEndpoint, type Endpoint } from '../../core/lib/endpoint.ts';
-import { bufferRope } from '../../core/mail/rope.ts';
+import { bufferRope, fileRope } from '../../core/mail/rope.ts';
 import { ensureSelfSigned } from '../../core/net/tls.ts';
 import { options, spamassassin } from '../../plugins/spamassassin/index.ts';
 import { createSpamdClient } from '../../plugins/spamassassin/spamd-client.ts';
@@ -133,6 +136,20 @@ t.test('corpus mail: whole answers, more points for spam than for ham', async t 
   const mean = (list: readonly number[]): number => list.reduce((sum, score) => sum + score, 0) / list.length;
   t.ok(mean(scores.spam) > mean(scores.ham) + 1, `spam ${mean(scores.spam)}, ham ${mean(scores.ham)}`);
 });
+
+t.test(
+  'a connection that breaks while a spooled message is still read fails that message and nothing else',
+  async t => {
+    const file = path.join(t.testdir({ spooled: 'x'.repeat(200_000) }), 'spooled');
+    const client = createSpamdClient(async () => {
+      const socket = new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() }) as Socket;
+      // Reading of the file has begun by then, and takes turns of its own.
+      setImmediate(() => socket.destroy(new Error('reset')));
+      return socket;
+    });
+    await t.rejects(client.check({ message: fileRope(file, 0, 200_000) }, new AbortController().signal), /reset/);
+  },
+);
 
 t.test('stopped, frozen, garbage', async t => {
   const server = await startFaultServer(t, { kind: 'silent' });
