@@ -64,6 +64,10 @@ export class Folder {
     if (!this.#state) throw new MailboxError('unavailable', `Mailbox "${this.name}" is not loaded`);
     return this.#state;
   }
+  /** When a look is due that no stamp asks for; 0 for none. */
+  get recheckAt(): number {
+    return this.#state?.recheckAt ?? 0;
+  }
   get records(): readonly MessageRecord[] {
     return this.#records ?? this.#shown ?? [];
   }

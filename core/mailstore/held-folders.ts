@@ -21,6 +21,8 @@ interface Held {
   readonly files: MessageFiles;
   readonly structures: StructureCache;
   endWatch: (() => void) | undefined;
+  /** Of the wait for the look that is due. */
+  endWait: (() => void) | undefined;
   /** A look after a change on disk is under way; another is due after it. */
   looking: boolean;
   again: boolean;
@@ -52,7 +54,15 @@ export class HeldFolders {
     const tmp = (): string => path.join(folder.path, 'tmp');
     const files = createMessageFiles(this.#parts.disk, tmp, this.#parts.newName);
     const structures = createStructureCache(this.#index, () => folder.state);
-    const held: Held = { folder, files, structures, endWatch: undefined, looking: false, again: false };
+    const held: Held = {
+      folder,
+      files,
+      structures,
+      endWatch: undefined,
+      endWait: undefined,
+      looking: false,
+      again: false,
+    };
     this.#held.set(directory, held);
     return held;
   }
@@ -69,6 +79,8 @@ export class HeldFolders {
   #stopWatch(held: Held): void {
     held.endWatch?.();
     held.endWatch = undefined;
+    held.endWait?.();
+    held.endWait = undefined;
   }
 
   async open(name: string, readOnly: boolean): Promise<Mailbox> {
@@ -127,6 +139,17 @@ export class HeldFolders {
 
   #watch(held: Held): void {
     held.endWatch ??= watchFolder(held.folder.path, () => this.#look(held));
+    this.#lookWhenDue(held);
+  }
+
+  /** What another program did in the moment of a change of ours is found then, also if nobody asks: see `changingCur`. */
+  #lookWhenDue(held: Held): void {
+    held.endWait?.();
+    held.endWait = undefined;
+    const { recheckAt, watched } = held.folder;
+    if (recheckAt === 0 || !watched) return;
+    const { clock } = this.#parts;
+    held.endWait = clock.after(Math.max(0, recheckAt - clock.now()), () => this.#look(held));
   }
 
   /** Something was delivered here by this process: those who watch hear of it at once. */
@@ -144,6 +167,7 @@ export class HeldFolders {
         held.again = false;
         await held.folder.alone(() => syncHeld(held.folder), true);
       }
+      this.#lookWhenDue(held);
     };
     // A failure shows again, with a caller to tell, at the next sync of a session.
     const done = (): void => {

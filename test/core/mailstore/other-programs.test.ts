@@ -17,6 +17,8 @@ import t from 'tap';
 import { systemClock } from '../../../core/lib/clock.ts';
 import { realDisk } from '../../../core/mailstore/disk.ts';
 import type { Mailbox } from '../../../core/mailstore/mailbox.ts';
+import { until } from '../../harness/gateway-files.ts';
+import { heldClock } from '../../harness/held-clock.ts';
 import { mail, openStore, rope } from './store-harness.ts';
 
 const view = (box: Mailbox): readonly string[] =>
@@ -111,6 +113,34 @@ t.test('a watcher hears of deliveries and of other programs', async t => {
   renameSync(at('cur', name), at('cur', `${name}S`));
   await news;
   t.equal(box.records.filter(record => record.flags === 1).length, 1);
+  await box.close();
+  user.release();
+});
+
+t.test('a watcher hears of what another program did in the tick of a change of ours, once a look is due', async t => {
+  const clock = heldClock(Date.now());
+  const tick = clock.now() - 10_000;
+  let looks = 0;
+  const stat = (file: string) => {
+    const found = realDisk.stat(file);
+    if (!found || !file.endsWith('/cur')) return found;
+    looks++;
+    return { ...found, mtimeMs: tick };
+  };
+  const { store, at } = openStore(t, { disk: { ...realDisk, stat }, clock });
+  const user = await store.user('alice');
+  mkdirSync(at('cur'), { recursive: true });
+  writeFileSync(at('cur', '1000000001.1.host:2,'), mail('x'));
+  const box = await user.open('INBOX');
+  box.onChange(() => undefined);
+  await box.store([1 as never], { mode: 'add', flags: 1, keywords: [] });
+  renameSync(at('cur', '1000000001.1.host:2,S'), at('cur', '1000000001.1.host:2,FS'));
+  const before = looks;
+  await until(() => looks > before, 'the look after the change');
+  await until(() => {
+    clock.move(5_000);
+    return box.records[0]?.flags === 5;
+  }, 'the look that is due');
   await box.close();
   user.release();
 });
