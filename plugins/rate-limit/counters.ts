@@ -57,6 +57,8 @@ export function createCounters({ name, windowMs, maxKeys, host }: CounterSetting
   const keys = new Map<string, Key>();
   const changed = new Set<string>();
   let cancelSave: (() => void) | undefined;
+  /** The last save that nobody waits for. */
+  let saving: Promise<void> = Promise.resolve();
 
   async function restore(key: string, known: Key): Promise<void> {
     const saved = await memory.get(countKey(name, key));
@@ -102,7 +104,7 @@ export function createCounters({ name, windowMs, maxKeys, host }: CounterSetting
   }
   function saveSoon(): void {
     cancelSave ??= clock.after(saveAfterMs, () => {
-      save().catch((err: unknown) => log.warn({ err, counts: name }, 'Counts of a rate limit are not saved'));
+      saving = save().catch((err: unknown) => log.warn({ err, counts: name }, 'Counts of a rate limit are not saved'));
     });
   }
 
@@ -131,6 +133,7 @@ export function createCounters({ name, windowMs, maxKeys, host }: CounterSetting
     },
     async close() {
       cancelSave?.();
+      await saving;
       try {
         if (changed.size > 0) await save();
       } finally {

@@ -1,5 +1,7 @@
+import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../core/lib/clock.ts';
+import { createCounters } from '../../plugins/rate-limit/counters.ts';
 import { rateLimit } from '../../plugins/rate-limit/index.ts';
 import { admin } from '../../plugins/rate-limit/records.ts';
 import { heldClock } from '../harness/held-clock.ts';
@@ -173,6 +175,32 @@ t.test('counts of long windows survive a restart, those of short ones do not', a
     t.equal(await kinds(3, () => send(second.p, {}, `${window}@b.example`)), after, window);
     await second.close();
   }
+});
+
+t.test('the end waits for counts that are just being saved', async t => {
+  const clock = heldClock();
+  const real = await realMemory(t, clock);
+  let proceed: (() => void) | undefined;
+  const gate = new Promise<void>(resolve => {
+    proceed = resolve;
+  });
+  const slow = { ...real, set: (...entry: Parameters<typeof real.set>) => gate.then(() => real.set(...entry)) };
+  const setting = { name: 'x', windowMs: 86_400_000, maxKeys: 100 };
+  const log = pino({ level: 'silent' });
+  const first = createCounters({ ...setting, host: { clock, memory: slow, log } });
+  await first.add('a', 2);
+  clock.move(10_000);
+  let isClosed = false;
+  const closing = first.close().then(() => {
+    isClosed = true;
+  });
+  for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+  t.notOk(isClosed);
+  proceed?.();
+  await closing;
+  const second = createCounters({ ...setting, host: { clock, memory: real, log } });
+  t.teardown(() => second.close());
+  t.match(await second.add('a', 1), { used: 3 });
 });
 
 t.test('an address is let go on by an operator; the alert of an account that is only deferred', async t => {
