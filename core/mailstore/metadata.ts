@@ -45,6 +45,8 @@ type Known = ReadonlyMap<string, ReadonlyMap<string, Buffer>>;
 export async function openMetadata(state: State, clock: Clock): Promise<Metadata> {
   await state.migrate('metadata', schema);
   const cache = new Map<string, { readonly known: Known; readonly until: number }>();
+  /** Counted, so that what was read before a write is not kept after it. */
+  let writes = 0;
 
   async function load(user: string): Promise<Known> {
     const rows = await state.query('SELECT mailbox, name, value FROM metadata WHERE account = ? ORDER BY name', [user]);
@@ -60,7 +62,9 @@ export async function openMetadata(state: State, clock: Clock): Promise<Metadata
   async function all(user: string): Promise<Known> {
     const cached = cache.get(user);
     if (cached !== undefined && cached.until > clock.monotonic()) return cached.known;
+    const before = writes;
     const known = await load(user);
+    if (writes !== before) return known;
     if (cache.size >= maxCached) cache.clear();
     cache.set(user, { known, until: clock.monotonic() + cacheMs });
     return known;
@@ -71,6 +75,7 @@ export async function openMetadata(state: State, clock: Clock): Promise<Metadata
     try {
       await state.write(statements);
     } finally {
+      writes += 1;
       cache.delete(user);
     }
   }
