@@ -1,5 +1,5 @@
 // A whole Dovecot with POP3 and IMAP on ports of its own: what a provider runs. TLS with a certificate of its own.
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { selfSignedCertificate } from '../../core/net/self-signed.ts';
 import { engineFolder, startEngine, type Teardown, untilAccepts } from './engine-process.ts';
@@ -128,9 +128,12 @@ ${introspection === undefined ? '' : await tokenSettings(folder, introspection)}
         await mkdir(each, { recursive: true });
         await chown(each, owner.uid, owner.gid);
       }
-      const file = path.join(box, 'new', `${1_700_000_000 + count++}.M${count}P1.provider`);
+      const name = `${1_700_000_000 + count++}.M${count}P1.provider`;
+      const file = path.join(box, 'tmp', name);
       await writeFile(file, message);
       await chown(file, owner.uid, owner.gid);
+      // Nobody sees half of it.
+      await rename(file, path.join(box, 'new', name));
     },
   };
 }

@@ -8,7 +8,7 @@ import { makePostfix } from '../harness/postfix.ts';
 import { SmtpClient } from '../harness/smtp-client.ts';
 import { arrivals, empty, gatewayBefore, marksOf, sendAll, watchLog } from './outage.ts';
 
-t.test('killed at random in the middle of transfers', { timeout: 280_000 }, async t => {
+t.test('killed at random in the middle of transfers', { timeout: 600_000 }, async t => {
   if (!requireEngines(t, 'Postfix killed', 'postfix')) return;
   const postfix = await makePostfix(t, { domains: ['inner.test'] });
   await postfix.start();
@@ -45,7 +45,7 @@ t.test('killed at random in the middle of transfers', { timeout: 280_000 }, asyn
   etrn.close();
 });
 
-t.test('two next hops: one dies, one hangs', { timeout: 290_000 }, async t => {
+t.test('two next hops: one dies, one hangs', { timeout: 600_000 }, async t => {
   if (!requireEngines(t, 'failover between Postfixes', 'postfix')) return;
   for (const how of ['killed', 'frozen'] as const) {
     const [first, second] = [

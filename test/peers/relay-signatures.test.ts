@@ -17,7 +17,7 @@ import { SmtpClient } from '../harness/smtp-client.ts';
 const count = 500;
 const kinds = ['relaxed/relaxed', 'simple/simple', 'relaxed/simple'] as const;
 
-t.test(`${count} signed messages in both directions`, { timeout: 290_000 }, async t => {
+t.test(`${count} signed messages in both directions`, { timeout: 600_000 }, async t => {
   if (!requireEngines(t, 'signatures through to Postfix', 'postfix')) return;
   const folder = t.testdir();
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });

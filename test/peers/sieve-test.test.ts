@@ -142,7 +142,7 @@ const same = (a: Behaviour, b: Behaviour): boolean =>
   a.log.join('\n') === b.log.join('\n') &&
   [...a.actions].sort().join('\n') === [...b.actions].sort().join('\n');
 
-t.test('random scripts behave as in Pigeonhole', { timeout: 300_000 }, async t => {
+t.test('random scripts behave as in Pigeonhole', { timeout: 600_000 }, async t => {
   if (!requireEngines(t, 'sieve differential', 'sieve-test')) return;
   const folder = mkdtempSync(path.join(tmpdir(), 'postern-sieve-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));

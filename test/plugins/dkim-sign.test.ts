@@ -38,7 +38,7 @@ async function verdicts(verifier: DrivenPlugin, bytes: Buffer): Promise<unknown>
   return (await verifier.message(bytes)).evidence?.['dkim'];
 }
 
-t.test('200 real messages verify after delivery, with each key', { timeout: 240_000 }, async t => {
+t.test('200 real messages verify after delivery, with each key', { timeout: 600_000 }, async t => {
   const folder = t.testdir();
   writeKeys(folder);
   const gateway = await startTestGateway({

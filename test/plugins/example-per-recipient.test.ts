@@ -23,7 +23,7 @@ t.test('who may write to whom', async t => {
   }
 });
 
-t.test('no attachments for one recipient, the message for the other', { timeout: 120_000 }, async t => {
+t.test('no attachments for one recipient, the message for the other', { timeout: 600_000 }, async t => {
   const gateway = await startTestGateway({
     folder: t.testdir(),
     yaml: `
