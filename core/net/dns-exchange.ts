@@ -83,9 +83,11 @@ const byUdp: Opener = (server, query) => settle => {
     // What is no answer is ignored: the right one may still come, and a forger shall not be able to end the wait.
     if (answer) settle(answer);
   });
-  socket.connect(server.port, server.host, () => {
+  // By the event: a callback would be called for an error, too, such as no route to the server.
+  socket.once('connect', () => {
     if (!closed) socket.send(query.bytes);
   });
+  socket.connect(server.port, server.host);
   return () => {
     closed = true;
     socket.close();

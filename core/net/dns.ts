@@ -191,7 +191,8 @@ class StubResolver implements Resolver {
           this.#penalties.delete(server);
           return answer;
         }
-        if (answer.kind === 'silent') {
+        // Where nobody waits any more it says nothing about the server.
+        if (answer.kind === 'silent' && !cancel.aborted) {
           silent.push(server);
           this.#penalties.set(server, this.#clock.monotonic() + penaltyMs);
         }

@@ -154,6 +154,33 @@ t.test('a signal ends the wait at once, and the question when nobody else waits'
   t.match(await pending, { kind: 'tempfail' });
 });
 
+t.test('a server to which there is no way is no answer, and the next one is asked', async t => {
+  const { server, dns } = await setUp(t);
+  // The kernel refuses it at once, as it does without a route: no packet is sent.
+  const broadcast = '255.255.255.255:53';
+  const lost = createDns({ clock: systemClock, servers: [broadcast], attemptMs: 60_000, totalMs: 180_000 });
+  t.match(await lost.a('host.test'), { kind: 'tempfail', why: /255\.255\.255\.255.*EACCES/ });
+  const two = createDns({ clock: systemClock, servers: [broadcast, ...dns.servers] });
+  t.match(await two.a('host.test'), { kind: 'found' });
+  t.same(server.asked, ['A host.test']);
+});
+
+t.test('who goes away says nothing about the server that was asked', async t => {
+  const { server, dns: first } = await setUp(t);
+  const { server: other, dns: second } = await setUp(t);
+  const dns = createDns({ clock: systemClock, servers: [...first.servers, ...second.servers], attemptMs: 60_000 });
+  t.teardown(() => dns.close());
+  server.setFault('timeout');
+  const client = new AbortController();
+  const given = dns.a('host.test', client.signal);
+  await until(() => server.asked.length === 1, 'the question');
+  client.abort();
+  await given;
+  server.setFault();
+  t.match(await dns.a('mail.test'), { kind: 'none' });
+  t.same([server.asked, other.asked], [['A host.test', 'A mail.test'], []], 'it is still the first to be asked');
+});
+
 t.test('servers of the system', async t => {
   const folder = await mkdtemp(path.join(tmpdir(), 'postern-dns-'));
   t.teardown(() => rm(folder, { recursive: true }));
