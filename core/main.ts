@@ -47,6 +47,10 @@ function contextOf(options: GlobalOptions, configFile = options.config?.at(-1)):
     onSignal(handler) {
       for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => handler(signal));
     },
+    onFault(handler) {
+      process.on('uncaughtException', error => handler('exception', error));
+      process.on('unhandledRejection', reason => handler('rejection', reason));
+    },
   };
 }
 
@@ -89,7 +93,11 @@ program
   .command('start')
   .description('start the gateway')
   .option('--worker', 'run in this process, without the supervisor that restarts it after a crash')
-  .action(run(async () => (await import('./cli/start-command.ts')).start));
+  .action(async options => {
+    await run(async () => (await import('./cli/start-command.ts')).start)(options);
+    // A timer or socket that a plugin has left keeps no process.
+    process.stdout.write('', () => process.exit());
+  });
 program
   .command('setup')
   .description('from nothing to a configuration that starts; asks on a terminal what no flag says')

@@ -43,6 +43,8 @@ export interface CliContext {
   readonly color: boolean;
   /** Calls `handler` for each SIGTERM, SIGINT and SIGHUP; only `start` uses it. */
   onSignal(handler: (signal: 'SIGTERM' | 'SIGINT' | 'SIGHUP') => void): void;
+  /** Calls `handler` for what is thrown or rejected where nothing catches it, which ends the process otherwise; only `start` uses it. */
+  onFault(handler: (kind: 'exception' | 'rejection', reason: unknown) => void): void;
 }
 
 /** Prints `value` as JSON or, for people, the text that `human` makes of it. */

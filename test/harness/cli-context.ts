@@ -31,6 +31,7 @@ export async function runJson<T>(
     json: true,
     color: false,
     onSignal: () => undefined,
+    onFault: () => undefined,
   });
   if (code !== expected) throw new Error(`Exit code ${code}: ${printed}`);
   return JSON.parse(printed) as T;

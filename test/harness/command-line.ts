@@ -28,6 +28,7 @@ export function commandLine(folder: string, json = false): TestCommandLine {
       json,
       color: false,
       onSignal: () => undefined,
+      onFault: () => undefined,
     },
     printed: () => String(stdout.read() ?? ''),
   };

@@ -52,6 +52,7 @@ function terminal(folder: string, answers: readonly string[] = [], tty = true) {
     json,
     color: false,
     onSignal: () => undefined,
+    onFault: () => undefined,
   });
   return {
     output: () => text,
