@@ -2,8 +2,9 @@
 // the memory cap, watches what the process uses, and ends with the gateway. The plugin's process is one of its own
 // because V8 ends the whole process, and not the thread, for some allocations beyond a thread's limit.
 import { writeFileSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
-import type { Ended, Start } from './protocol.ts';
+import { channels, encodeFrame, FrameReader, type Start } from './protocol.ts';
 
 const entry = new URL(`./thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url);
 const mebibyte = 1024 * 1024;
@@ -11,13 +12,11 @@ const watchMs = 100;
 /** What Node itself and code take, besides the heap. */
 const overheadBytes = 96 * mebibyte;
 
-function end(why: string): void {
-  const exit = (): void => {
-    process.kill(process.pid, 'SIGKILL');
-  };
-  if (process.connected) process.send?.({ why } satisfies Ended, exit);
-  else exit();
-}
+const gateway = new Socket({ fd: channels.helper, readable: true, writable: true });
+const exit = (): void => {
+  process.kill(process.pid, 'SIGKILL');
+};
+const end = (why: string): void => void gateway.write(encodeFrame({ why }), exit);
 
 function run({ memoryBytes }: Start): void {
   const memoryMb = Math.ceil(memoryBytes / mebibyte);
@@ -42,11 +41,14 @@ function run({ memoryBytes }: Start): void {
 
 // A terminal and a service manager send these to all processes; the gateway says when it is time.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
-process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
+gateway.on('error', exit).on('close', exit);
 try {
   // Where the machine runs out of memory, rather this process than the gateway.
   writeFileSync('/proc/self/oom_score_adj', '1000');
 } catch {
   // Not Linux, or not allowed: the cap still holds.
 }
-process.once('message', (start: Start) => run(start));
+const reader = new FrameReader<Start>();
+gateway.on('data', chunk => {
+  for (const start of reader.push(chunk)) run(start);
+});

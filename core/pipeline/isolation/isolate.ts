@@ -257,7 +257,8 @@ class IsolatedProcess {
     }
   }
 
-  #onEnd(life: Life, why: string, startedAt: number): void {
+  /** `life`: absent where it could not even begin. */
+  #onEnd(life: Life | undefined, why: string, startedAt: number): void {
     if (this.#current === life) this.#current = undefined;
     if (this.#closed) return;
     this.#ends++;
@@ -284,7 +285,13 @@ class IsolatedProcess {
 
   #restart(): void {
     const startedAt = this.#clock.monotonic();
-    const life = this.#newLife();
+    let life: Life;
+    try {
+      life = this.#newLife();
+    } catch (error) {
+      this.#onEnd(undefined, (error as Error).message, startedAt);
+      return;
+    }
     void life.ended.then(why => this.#onEnd(life, why, startedAt));
     this.#life = this.#readyInTime(life).then(
       () => life,

@@ -1,6 +1,6 @@
 // One life of an isolated plugin: its process from start to end, whatever ends it. All that is under way then is rejected
 // with the reason. The gateway reads at its own pace and never waits: a plugin that floods it is held by its own socket.
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
@@ -17,7 +17,6 @@ import {
   type PluginDescription,
   type PluginSource,
   type Question,
-  type Start,
   type ToPlugin,
   type WireArgument,
 } from './protocol.ts';
@@ -80,19 +79,18 @@ export class Life {
   constructor(options: LifeOptions) {
     this.#options = options;
     this.#ports = new PortServer(options.host, options.ports);
-    this.#child = fork(helper, [], {
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'ipc'],
-      execArgv: [],
-      serialization: 'json',
-    });
-    this.#frames = this.#child.stdio[channels.frames] as Duplex;
+    this.#child = spawn(process.execPath, [helper], { stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'] });
     this.#first = new Promise(resolve => {
       this.#tellFirst = resolve;
     });
     this.ended = this.#watch();
+    const stdio = this.#child.stdio as readonly unknown[] | undefined;
+    // Then its `error` is still to come.
+    if (!stdio) throw new Error('No file descriptors are left for a process');
+    this.#frames = stdio[channels.frames] as Duplex;
+    this.#serveHelper(stdio[channels.helper] as Duplex);
     this.#serveFrames();
-    this.#serveQuestions(this.#child.stdio[channels.questions] as Duplex);
-    this.#child.send({ memoryBytes: options.memoryBytes } satisfies Start, () => {});
+    this.#serveQuestions(stdio[channels.questions] as Duplex);
     this.#send({
       kind: 'load',
       purpose: options.purpose,
@@ -162,9 +160,6 @@ export class Life {
 
   #watch(): Promise<string> {
     const child = this.#child;
-    child.on('message', ({ why }: Ended) => {
-      this.#why ??= why;
-    });
     this.#print(child.stdout);
     this.#print(child.stderr);
     return new Promise(resolve => {
@@ -193,7 +188,7 @@ export class Life {
     this.#waiting.clear();
     for (const controller of this.#questions.values()) controller.abort(new Error('The plugin ended'));
     this.#questions.clear();
-    for (const stream of this.#child.stdio) stream?.destroy();
+    for (const stream of this.#child.stdio ?? []) stream?.destroy();
     return why;
   }
 
@@ -207,6 +202,19 @@ export class Life {
         this.#options.log.info({ printed: line.slice(0, maxLineBytes) }, 'Isolated plugin printed');
       }
     });
+  }
+
+  #serveHelper(stream: Duplex): void {
+    const reader = new FrameReader<Ended>();
+    stream.on('error', () => {});
+    stream.on('data', (chunk: Buffer) => {
+      try {
+        for (const { why } of reader.push(chunk)) this.#why ??= String(why);
+      } catch (error) {
+        this.kill(`Sent what is no message: ${(error as Error).message}`);
+      }
+    });
+    stream.write(encodeFrame({ memoryBytes: this.#options.memoryBytes }));
   }
 
   #serveFrames(): void {

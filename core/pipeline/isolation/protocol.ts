@@ -15,7 +15,7 @@ const maxFrameBytes = 256 * 1024 * 1024;
 const lengthBytes = 4;
 
 /** Numbers of the sockets in the plugin's process. */
-export const channels = { frames: 3, questions: 4 } as const;
+export const channels = { frames: 3, questions: 4, helper: 5 } as const;
 
 export interface WireError {
   readonly name: string;
@@ -126,7 +126,10 @@ export type FromPlugin =
   | { readonly kind: 'cancel'; readonly id: number }
   | { readonly kind: 'log'; readonly line: string; readonly dropped: number };
 
-/** Between the gateway and the first thread of the plugin's process. */
+/**
+ * Between the gateway and the first thread of the plugin's process. On a socket of ours and not Node's own between processes,
+ * whose parser throws where nobody can catch it: the plugin can write there, too.
+ */
 export interface Start {
   readonly memoryBytes: number;
 }
@@ -135,7 +138,7 @@ export interface Ended {
 }
 
 /** @throws where a value cannot be copied: it is or holds a function. */
-export function encodeFrame(message: ToPlugin | FromPlugin | Question | WireAnswer): Buffer {
+export function encodeFrame(message: ToPlugin | FromPlugin | Question | WireAnswer | Start | Ended): Buffer {
   const body = serialize(message);
   const frame = Buffer.allocUnsafe(lengthBytes + body.length);
   frame.writeUInt32BE(body.length);

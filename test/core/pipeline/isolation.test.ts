@@ -1,7 +1,9 @@
 // A plugin in a process of its own: all of its contract works there, and nothing that it does harms anybody else.
+import { execFile } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { z } from '../../../core/config/schema.ts';
@@ -216,6 +218,14 @@ const crimes: Readonly<Record<string, { readonly code: string; readonly why: Reg
   'a signal to itself': { code: 'process.kill(process.pid, "SIGKILL"); await new Promise(() => {});', why: /SIGKILL/ },
   'a promise that never settles': { code: 'await new Promise(() => {});', why: /No answer within/ },
   'log lines without end': { code: 'for (;;) host.log.info("again");', why: /No answer within/ },
+  'noise on every line to the gateway': {
+    code: "for (let fd = 3; fd < 6; fd++) (await import('node:fs')).writeSync(fd, 'null\\n{\\n'); await new Promise(() => {});",
+    why: /Sent what is no message|Asked what cannot be answered/,
+  },
+  'noise on the line of its first thread': {
+    code: "(await import('node:fs')).writeSync(5, 'null\\n{\\n'); await new Promise(() => {});",
+    why: /Sent what is no message/,
+  },
   'an answer that cannot be copied': { code: 'return () => {};', why: /could not be cloned/ },
 };
 
@@ -271,6 +281,49 @@ t.test(
     const left = await two.mail('good@b.test');
     t.match(left, { kind: 'error', why: /starts again in \d+ s/ }, 'not again at once');
     t.match(await two.status(), { isolated: 'not running', restarts: 2, lastEnd: /process\.exit\(1\)/ });
+  },
+);
+
+t.test(
+  'a gateway without file descriptors left stays, and starts the plugin again later',
+  { timeout: 280_000 },
+  async t => {
+    const folder = t.testdir();
+    writeFileSync(
+      path.join(folder, 'plugin.mjs'),
+      `import * as api from '${api}';
+    export const plugin = api.definePlugin({
+      name: 'ends', doc: 'Test.', options: api.z.strictObject({}),
+      setup: () => ({ async status() { setTimeout(() => process.exit(1)); return {}; } }),
+    });`,
+    );
+    writeFileSync(
+      path.join(folder, 'gateway.mjs'),
+      `import { openSync } from 'node:fs';
+    import { pino } from '${pathToFileURL(path.join(root, 'node_modules/pino/pino.js')).href}';
+    import { systemClock } from '${pathToFileURL(path.join(root, 'build/core/lib/clock.js')).href}';
+    import { isolatePlugin } from '${pathToFileURL(path.join(root, 'build/core/pipeline/isolation/isolate.js')).href}';
+    const source = { spec: 'x', module: new URL('plugin.mjs', import.meta.url).href };
+    const entry = { name: 'x', source, options: {}, timeoutMs: 60_000, terms: { memoryBytes: ${128 * mebibyte} } };
+    const log = pino.default({}, { write(line) {
+      if (line.includes('No file descriptors')) process.stdout.write('stays', () => process.exit(0));
+    } });
+    const { plugin } = await isolatePlugin(entry, undefined, systemClock, log);
+    const host = { dns: {}, mailboxes: {}, rules: {}, memory: {}, log };
+    const instance = await plugin.setup({}, host);
+    try { for (;;) openSync('/dev/null'); } catch {}
+    await instance.status();
+    setTimeout(() => {}, 240_000);`,
+    );
+    // A process may have few of them.
+    const script = 'ulimit -n 512; exec "$0" "$1"';
+    const { stdout } = await promisify(execFile)('sh', [
+      '-c',
+      script,
+      process.execPath,
+      path.join(folder, 'gateway.mjs'),
+    ]);
+    t.equal(stdout, 'stays');
   },
 );
 
