@@ -112,6 +112,12 @@ export async function openUsers(options: UsersOptions): Promise<Users> {
   await state.migrate('users', schema);
   const findCacheMs = options.findCacheMs ?? 2000;
   const cache = new Map<string, { readonly account: Account; readonly until: number }>();
+  /** Counted, so that what was read before a change is not kept after it. */
+  let changes = 0;
+  function forget(): void {
+    changes += 1;
+    cache.clear();
+  }
 
   async function lookup(name: string): Promise<Lookup<StoredAccount>> {
     const parsed = name.includes('@') ? parseAccountName(name) : undefined;
@@ -138,10 +144,11 @@ export async function openUsers(options: UsersOptions): Promise<Users> {
     const cached = cache.get(name);
     if (cached !== undefined && cached.until > clock.monotonic()) return { kind: 'found', value: cached.account };
     cache.delete(name);
+    const before = changes;
     const found = await lookup(name);
     if (found.kind !== 'found') return found;
     const account = toAccount(found.value);
-    remember(name, account);
+    if (changes === before) remember(name, account);
     return { kind: 'found', value: account };
   }
 
@@ -160,7 +167,7 @@ export async function openUsers(options: UsersOptions): Promise<Users> {
     const [count] = await state.write([
       { sql: `UPDATE users SET ${column} = ?, changed_at = ? WHERE name = ?`, params },
     ]);
-    cache.clear();
+    forget();
     if (count === 0) throw new AccountError('unknown', `There is no user "${name}"`);
   }
 
@@ -212,7 +219,7 @@ export async function openUsers(options: UsersOptions): Promise<Users> {
           params: [name, local, domain, ...hashed, user.quotaBytes ?? null, user.disabled ? 1 : 0, now, now],
         },
       ]);
-      cache.clear();
+      forget();
       if (count === 0) throw new AccountError('exists', `There is a user "${name}" already`);
       return {
         name,
@@ -236,7 +243,7 @@ export async function openUsers(options: UsersOptions): Promise<Users> {
     async remove(given) {
       const { name } = checkedName(given);
       const [count] = await state.write([{ sql: 'DELETE FROM users WHERE name = ?', params: [name] }]);
-      cache.clear();
+      forget();
       if (count === 0) throw new AccountError('unknown', `There is no user "${name}"`);
     },
   };

@@ -79,6 +79,38 @@ t.test('the life of a user', async t => {
   await t.rejects(users.remove('alice@example.org'), { code: 'unknown' });
 });
 
+t.test('an account that is changed while it is looked up is not kept as it was', async t => {
+  const { state, options } = await open(t);
+  let hold: Promise<void> | undefined;
+  let read = (): void => undefined;
+  const slow: typeof state = {
+    migrate: (...given) => state.migrate(...given),
+    write: statements => state.write(statements),
+    async query(...given) {
+      const rows = await state.query(...given);
+      read();
+      await hold;
+      return rows;
+    },
+    close: () => state.close(),
+  };
+  const users = await openUsers({ ...options, state: slow });
+  await users.add('alice@example.org', { password: 'one' });
+  const isRead = new Promise<void>(resolve => {
+    read = resolve;
+  });
+  let proceed = (): void => undefined;
+  hold = new Promise(resolve => {
+    proceed = resolve;
+  });
+  const before = users.find('alice@example.org');
+  await isRead;
+  await users.setDisabled('alice@example.org', true);
+  proceed();
+  t.match(await before, { value: { disabled: false } });
+  t.match(await users.find('alice@example.org'), { value: { disabled: true } });
+});
+
 t.test('a migrated hash is renewed at the first login, a strange one is said to be strange', async t => {
   const { users, warnings } = await open(t);
   await users.add('old@example.org', { passwordHash: '{SSHA}aHXy4pF7mECp30DXQaYWDBkqWNVO4hSa' });
