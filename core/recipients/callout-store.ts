@@ -37,6 +37,9 @@ export function openCalloutStore(state: State): CalloutStore {
       const held = rows.get(address);
       if (held) return held;
       const [row] = await state.query('SELECT known, checked_at FROM recipient_callout WHERE address = ?', [address]);
+      // What came while the row was read is newer.
+      const newer = rows.get(address);
+      if (newer) return newer;
       if (!row) return undefined;
       const found = { known: row['known'] !== 0, checkedAt: Number(row['checked_at']) };
       keep(address, found);
@@ -58,6 +61,8 @@ export function openCalloutStore(state: State): CalloutStore {
       const [row] = await state.query('SELECT accepts_all, checked_at FROM recipient_backend WHERE name = ?', [
         backend,
       ]);
+      const newer = natures.get(backend);
+      if (newer) return newer;
       if (!row) return undefined;
       const found = { acceptsAll: row['accepts_all'] !== 0, checkedAt: Number(row['checked_at']) };
       natures.set(backend, found);

@@ -151,6 +151,37 @@ t.test('callout: budget, one question at a time, refresh in the background, stal
   t.equal(await verify('c@x.test'), 'none', 'the question went on, and its answer was kept');
 });
 
+t.test('what a next hop said while an older answer was read stands', async t => {
+  const state = await openSqliteState(':memory:');
+  t.teardown(() => state.close());
+  await state.migrate('recipients', recipientMigrations);
+  const earlier = openCalloutStore(state);
+  await earlier.set('a@x.test', false, 1);
+  await earlier.setNature('hop', true, 1);
+  let proceed = (): void => undefined;
+  const hold = new Promise<void>(resolve => {
+    proceed = resolve;
+  });
+  const store = openCalloutStore({
+    migrate: (...given) => state.migrate(...given),
+    write: statements => state.write(statements),
+    async query(...given) {
+      const rows = await state.query(...given);
+      await hold;
+      return rows;
+    },
+    close: () => state.close(),
+  });
+  const reading = [store.get('a@x.test'), store.nature('hop')];
+  await state.query('SELECT 1');
+  await store.set('a@x.test', true, 2);
+  await store.setNature('hop', false, 2);
+  proceed();
+  await Promise.all(reading);
+  t.same(await store.get('a@x.test'), { known: true, checkedAt: 2 });
+  t.same(await store.nature('hop'), { acceptsAll: false, checkedAt: 2 });
+});
+
 t.test('configuration: what cannot be is said with its place', async t => {
   const file = path.join(t.testdir(), 'postern.yaml');
   writeFileSync(
