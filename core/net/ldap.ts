@@ -17,6 +17,7 @@ import {
   type SearchResponse,
   StatusCodeParser,
 } from 'ldapts';
+import { raceSignal } from '../lib/deadline.ts';
 import { completeRanges, type RawAttributes } from './ldap-ranges.ts';
 
 /** For the LDAP server of the test kit. */
@@ -126,9 +127,10 @@ export async function connectLdap(options: LdapOptions, signal: AbortSignal): Pr
   const onAbort = (): void => void close();
   signal.addEventListener('abort', onAbort, { once: true });
   try {
-    if (options.startTls) await client.startTLS({ host, ...tlsOptions });
+    // The client never comes back from a connection that is closed while it is made.
+    if (options.startTls) await raceSignal(client.startTLS({ host, ...tlsOptions }), signal);
     // RFC 4513 §5.1.1: nobody is nobody by a bind too, and the connection is there.
-    await client.bind(options.bind?.dn ?? '', options.bind?.password ?? '');
+    await raceSignal(client.bind(options.bind?.dn ?? '', options.bind?.password ?? ''), signal);
   } catch (error) {
     await close();
     // The library's own words are often but a code.

@@ -48,7 +48,12 @@ export async function listen(options: ListenerOptions): Promise<Listener> {
   });
   await bind(server, target, options.backlog ?? 4096);
   server.on('error', options.onError);
-  if ('path' in target && target.mode !== undefined) await chmod(target.path, target.mode);
+  try {
+    if ('path' in target && target.mode !== undefined) await chmod(target.path, target.mode);
+  } catch (error) {
+    server.close();
+    throw error;
+  }
   const bound = server.address();
   // `close` calls back only when the last socket is gone; the port itself is free at once.
   let stopped = false;

@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFile, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
-import { connect, isIP, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, isIP, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { connect as tlsConnect } from 'node:tls';
@@ -9,6 +9,7 @@ import t from 'tap';
 import { addressBytes, cidrSet, networkKey, parseCidr, unmapAddress } from '../../../core/lib/cidr.ts';
 import { type Clock, systemClock } from '../../../core/lib/clock.ts';
 import { connectionLimits } from '../../../core/net/connection-limits.ts';
+import { connectLdap } from '../../../core/net/ldap.ts';
 import { listen } from '../../../core/net/listener.ts';
 import { parseProxyHeader, readProxyHeader } from '../../../core/net/proxy-protocol.ts';
 import { selfSignedCertificate } from '../../../core/net/self-signed.ts';
@@ -267,6 +268,31 @@ t.test('listener: grace, then the rest is destroyed; a stale Unix socket is repl
   t.equal((await stat(file)).mode & 0o777, 0o600);
   await t.rejects(listen({ ...options, target: { path: file } }), /Cannot listen/, 'one that answers is left alone');
   await unix.close(10, systemClock);
+});
+
+t.test('listener: one that may not have its permissions does not stay open', async t => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'postern-listen-'));
+  t.teardown(() => rm(folder, { recursive: true }));
+  const file = path.join(folder, 'socket');
+  const given = { onSocket: (socket: Socket) => void socket.destroy(), onError: () => undefined };
+  await t.rejects(listen({ ...given, target: { path: file, mode: -1 } }), { code: 'ERR_OUT_OF_RANGE' });
+  const again = await listen({ ...given, target: { path: file, mode: 0o600 } });
+  await again.close(0, systemClock);
+});
+
+t.test('LDAP: a server that keeps us waiting in the handshake is left when the signal aborts', async t => {
+  const sockets: Socket[] = [];
+  const server = createServer(socket => void sockets.push(socket.on('error', () => undefined))).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => void server.close());
+  const url = `ldaps://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const controller = new AbortController();
+  const connecting = connectLdap({ url, startTls: false, timeoutMs: 60_000, pageSize: 10 }, controller.signal);
+  await once(server, 'connection');
+  controller.abort(new Error('Closed'));
+  await t.rejects(connecting, /Closed/);
+  for (const socket of sockets) socket.resume();
+  await Promise.all(sockets.map(socket => socket.closed || once(socket, 'close')));
 });
 
 t.test('self-signed certificate', async t => {
