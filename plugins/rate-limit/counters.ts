@@ -93,7 +93,13 @@ export function createCounters({ name, windowMs, maxKeys, host }: CounterSetting
     const todo = [...changed];
     changed.clear();
     for (let at = 0; at < todo.length; at += savedAtOnce)
-      await Promise.all(todo.slice(at, at + savedAtOnce).map(key => saveOne(memory, key)));
+      try {
+        await Promise.all(todo.slice(at, at + savedAtOnce).map(key => saveOne(memory, key)));
+      } catch (error) {
+        // With the next change, or at the end.
+        for (const key of todo.slice(at)) changed.add(key);
+        throw error;
+      }
   }
   async function saveOne(memory: Memory, key: string): Promise<void> {
     const count = await limiter.get(key);

@@ -113,11 +113,18 @@ function createLimits(settings: RateLimitOptions, host: Host) {
   async function remember(rule: Rule, key: string, over: Over, leftMs: number, at: InMail): Promise<void> {
     const { per, action } = rule.limit;
     const isHeld = action === 'hold';
-    const isFirst = isNews(newsName(rule, key), leftMs);
-    if (isHeld && (await memory.get(holdKey(key))) === undefined)
-      await memory.set(holdKey(key), JSON.stringify(over), holdMs);
-    if (!isFirst) return;
-    if (!isHeld) await memory.set(overKey(per, key), JSON.stringify(over), Math.max(1000, leftMs));
+    const news = newsName(rule, key);
+    const isFirst = isNews(news, leftMs);
+    try {
+      if (isHeld && (await memory.get(holdKey(key))) === undefined)
+        await memory.set(holdKey(key), JSON.stringify(over), holdMs);
+      if (!isFirst) return;
+      if (!isHeld) await memory.set(overKey(per, key), JSON.stringify(over), Math.max(1000, leftMs));
+    } catch (error) {
+      // It is still to be told.
+      if (isFirst) toldUntil.delete(news);
+      throw error;
+    }
     host.log.warn({ event: 'rate-limit', per, key, over: over.what, action }, 'Rate limit exceeded');
     if (per !== 'account' || !settings.alert) return;
     const facts = { client: at.session.remote.address, sender: at.envelope.sender?.text ?? '<>' };

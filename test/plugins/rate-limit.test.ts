@@ -177,6 +177,53 @@ t.test('counts of long windows survive a restart, those of short ones do not', a
   }
 });
 
+t.test('who is over a limit is told of also where the store failed at first', async t => {
+  for (const action of ['hold', 'defer'] as const) {
+    const real = await realMemory(t, systemClock);
+    let fails = 1;
+    const memory: typeof real = {
+      ...real,
+      async set(key, ...given) {
+        if (/^(?:hold|over) /.test(key) && fails-- > 0) throw new Error('The store is busy');
+        return real.set(key, ...given);
+      },
+    };
+    const { p } = await open(t, [{ per: 'account', messages: 1, window: '1h', action }], {}, { memory });
+    const from = async () => (await send(p, alice, 'alice@example.org')).mail;
+    t.same([await from(), await from(), p.host.submitted.length], ['continue', 'error', 0]);
+    await from();
+    await from();
+    t.equal(p.host.submitted.length, 1, 'told once');
+    const status = await p.status();
+    t.match(status, action === 'hold' ? { holds: 1 } : { over: 1 });
+  }
+});
+
+t.test('counts that could not be saved are saved at the end', async t => {
+  const clock = heldClock();
+  const real = await realMemory(t, clock);
+  let fails = 1;
+  let tried = 0;
+  const memory: typeof real = {
+    ...real,
+    async set(...given) {
+      tried += 1;
+      if (fails-- > 0) throw new Error('The store is busy');
+      return real.set(...given);
+    },
+  };
+  const setting = { name: 'x', windowMs: 86_400_000, maxKeys: 100 };
+  const log = pino({ level: 'silent' });
+  const first = createCounters({ ...setting, host: { clock, memory, log } });
+  await first.add('a', 2);
+  clock.move(10_000);
+  while (tried === 0) await new Promise(setImmediate);
+  await first.close();
+  const second = createCounters({ ...setting, host: { clock, memory: real, log } });
+  t.teardown(() => second.close());
+  t.match(await second.add('a', 1), { used: 3 });
+});
+
 t.test('the end waits for counts that are just being saved', async t => {
   const clock = heldClock();
   const real = await realMemory(t, clock);
