@@ -120,8 +120,16 @@ async function keepable(held: readonly Held[], entry: ChainEntry, deps: ChainDep
 async function setUp(entry: ChainEntry, options: unknown, deps: ChainDeps): Promise<PluginInstance> {
   const host = await deps.hostFor(entry.name);
   const deadline = startDeadline(deps.clock, deps.setupMs ?? 60_000);
+  const setting = (async () => entry.plugin.setup(options, host))();
   try {
-    return await raceSignal(Promise.resolve(entry.plugin.setup(options, host)), deadline.signal);
+    return await raceSignal(setting, deadline.signal);
+  } catch (error) {
+    // What is ready only after its time nobody would close.
+    void setting.then(
+      instance => closeAll([{ entry, instance, holders: 1 }], deps),
+      () => undefined,
+    );
+    throw error;
   } finally {
     deadline.done();
   }
@@ -227,6 +235,15 @@ class LoadedChain implements Chain {
   }
 
   async sign(message: Message): Promise<Message> {
+    this.#sessions++;
+    try {
+      return await this.#signed(message);
+    } finally {
+      this.#leave();
+    }
+  }
+
+  async #signed(message: Message): Promise<Message> {
     let draft: Draft = { message, sender: null, recipients: [], originals: new Map() };
     for (const { entry, instance } of this.held) {
       if (!instance.sign || entry.mode === 'observe') continue;

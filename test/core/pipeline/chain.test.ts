@@ -495,6 +495,52 @@ t.test('loading: every problem with its path, order of annotations, failing setu
   t.same(closed, ['b', 'a']);
 });
 
+t.test('loading: what is set up after its time is closed', async t => {
+  const clock = heldClock();
+  let ready = (_: PluginInstance): void => undefined;
+  const slow = definePlugin({
+    name: 'slow',
+    doc: 'x',
+    options: z.strictObject({}),
+    setup: () =>
+      new Promise<PluginInstance>(resolve => {
+        ready = resolve;
+      }),
+  });
+  const loading = loadChain([{ ...entry({}), plugin: slow }], { ...deps(clock), setupMs: 1000 });
+  await new Promise(setImmediate);
+  clock.advance(1000);
+  await t.rejects(loading, /Setup failed: Deadline of 1000 ms passed/);
+  const closed = new Promise<void>(resolve => ready({ close: async () => resolve() }));
+  await closed;
+});
+
+t.test('a chain that closes waits for what is being signed', async t => {
+  const done: string[] = [];
+  let signed = (): void => undefined;
+  const chain = await loadChain(
+    [
+      entry({
+        sign: () =>
+          new Promise(resolve => {
+            signed = () => {
+              done.push('signed');
+              resolve([]);
+            };
+          }),
+        close: async () => void done.push('closed'),
+      }),
+    ],
+    deps(),
+  );
+  const signing = chain.sign(message);
+  const closing = chain.close();
+  await new Promise(setImmediate);
+  signed();
+  await Promise.all([signing, closing]);
+  t.same(done, ['signed', 'closed']);
+});
+
 t.test('deliver: a plugin may take a recipient; otherwise by route', async t => {
   const chain = await loadChain(
     [entry({ deliver: (_, to) => (to.address.local === 'bob' ? accept : pass) }, { name: 'taker' })],
