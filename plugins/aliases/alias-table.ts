@@ -49,7 +49,8 @@ export interface Found {
 async function readMap(file: string, seen: Map<string, string>): Promise<string> {
   // First: what is written between is then a change that is still to be seen.
   const { mtimeMs, size } = await stat(file);
-  seen.set(file, `${mtimeMs} ${size}`);
+  // One that is included twice may change between: the first state counts, or who was read then would never be read again.
+  if (!seen.has(file)) seen.set(file, `${mtimeMs} ${size}`);
   return readFile(file, 'utf8');
 }
 
