@@ -76,6 +76,7 @@ interface Service {
   /** In trouble: nothing new is begun. */
   blocked: boolean;
   begun: number;
+  /** Of the monotonic clock. */
   nextBeginAt: number;
   readonly inFlight: Set<string>;
   /** An attempt ended or work came, while nobody waited for that. */
@@ -236,19 +237,22 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
     log.info({ id: message.id, destination, sender: message.sender?.text ?? '', delayMs, recipients }, 'queue-attempt');
   }
 
-  /** What an attempt says about its destination. */
+  /** What an attempt says about its destination. That the store cannot note it must not keep a delivery from being entered. */
   async function judge(service: Service, outcomes: readonly DeliveryOutcome[], startedAt: number): Promise<void> {
     const trouble = outcomes.find(each => each.kind === 'deferred' && each.destination);
     if (trouble?.kind !== 'deferred') {
       service.limit = Math.min(perDestination(service.name), service.limit + 1);
-      if (health.recovered(service.name)) await store.unblock(service.name, clock.now());
+      if (health.recovered(service.name))
+        await store.unblock(service.name, clock.now()).catch(error => log.error({ err: error }, 'queue-unblock'));
       return;
     }
     service.blocked = true;
     service.limit = 1;
     const { failures, until } = health.fail(service.name, startedAt, clock.now());
     log.info({ destination: service.name, failures, until, why: trouble.why }, 'destination-trouble');
-    await store.block(service.name, failures, until, trouble.why);
+    await store
+      .block(service.name, failures, until, trouble.why)
+      .catch((error: unknown) => log.error({ err: error, destination: service.name }, 'queue-block'));
   }
 
   async function runOne(service: Service, id: string): Promise<void> {
@@ -265,8 +269,18 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
     }
   }
 
-  /** Begins attempts until nothing is due, the destination is in trouble, or its turn is over. */
+  /** Until nothing is due, the destination is in trouble, or its turn is over. */
   async function serve(service: Service): Promise<void> {
+    try {
+      await beginDue(service);
+    } finally {
+      // Who serves the destination next knows nothing of these, and would try them a second time.
+      while (service.inFlight.size > 0) await nudged(service);
+    }
+    await store.rest(service.name, clock.now());
+  }
+
+  async function beginDue(service: Service): Promise<void> {
     let lingered = false;
     while (!stopping && !service.blocked) {
       if (crowded && service.begun >= turn) {
@@ -285,21 +299,19 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
       lingered = false;
       for (const id of fresh) if (!(await begin(service, id))) break;
     }
-    while (service.inFlight.size > 0) await nudged(service);
-    await store.rest(service.name, clock.now());
   }
 
   /** Begins one attempt when it may; false: the window is to be left. */
   async function begin(service: Service, id: string): Promise<boolean> {
     while (service.inFlight.size >= service.limit) await nudged(service);
-    const early = service.nextBeginAt - clock.now();
+    const early = service.nextBeginAt - clock.monotonic();
     if (early > 0) await pause(early);
     await takeSlot();
     if (stopping || service.blocked) {
       giveSlot();
       return false;
     }
-    service.nextBeginAt = clock.now() + (parts.intervalMs?.(service.name) ?? 0);
+    service.nextBeginAt = clock.monotonic() + (parts.intervalMs?.(service.name) ?? 0);
     service.begun += 1;
     service.inFlight.add(id);
     track(runOne(service, id));

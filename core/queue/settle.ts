@@ -231,13 +231,15 @@ export function createSettler(parts: SettleParts): Settler {
     return settlement(request, legs, replies);
   }
 
-  /** The runner must know which destinations back off, or it would find out again by itself. */
+  /** The runner must know which destinations back off, or it would find out again by itself; that is all that it costs. */
   async function blockTroubled(legs: readonly Leg[]): Promise<void> {
     for (const destination of new Set(legs.map(leg => leg.destination))) {
       const leg = legs.find(each => each.destination === destination && each.outcome?.kind === 'deferred');
       const { failures, until } = health.trouble(destination);
       if (leg?.outcome?.kind !== 'deferred' || !leg.outcome.destination || until <= clock.now()) continue;
-      await store.block(destination, failures, until, leg.outcome.why);
+      await store
+        .block(destination, failures, until, leg.outcome.why)
+        .catch((error: unknown) => log.error({ err: error, destination }, 'queue-block'));
     }
   }
 

@@ -180,3 +180,94 @@ t.test('a store that fails for a while: not delivered twice', async t => {
   await until(async () => (await store.entry('q1')) === undefined);
   t.equal(a.deliveries.length, 1);
 });
+
+t.test(
+  'trouble of a destination, or its end, that cannot be noted: what became of the message is entered all the same',
+  async t => {
+    const { store } = await openStore(t);
+    let noting = false;
+    let refusals = 0;
+    const note = async (work: () => Promise<void>): Promise<void> => {
+      noting = !noting;
+      if (noting) return work();
+      refusals += 1;
+      throw new Error('disk full');
+    };
+    const flaky: QueueStore = {
+      ...store,
+      block: (...given) => note(() => store.block(...given)),
+      unblock: (...given) => note(() => store.unblock(...given)),
+    };
+    let tries = 0;
+    const a = fakeTransport('a', () => {
+      tries += 1;
+      return tries === 1 ? unreachable : delivered;
+    });
+    await store.add(entry('q1', ['one@a.test']));
+    const { until } = runner(t, flaky, routesBy({ 'a.test': a }));
+    await until(async () => (await store.entry('q1')) === undefined);
+    t.equal(refusals, 1, 'that it works again could not be noted');
+    t.equal(a.deliveries.length, 1);
+
+    const down = fakeTransport('b', () => unreachable);
+    await store.add(entry('q2', ['one@b.test']));
+    const block = (): Promise<void> => Promise.reject(new Error('disk full'));
+    const other = runner(t, { ...store, block }, routesBy({ 'b.test': down }));
+    await other.until(async () => (await store.entry('q2'))?.recipients[0]?.notes.why === unreachable.why);
+  },
+);
+
+t.test('a look for work that fails does not make the runner forget what is under way', async t => {
+  const { store } = await openStore(t);
+  let asked = 0;
+  let begun = 0;
+  let finish = (): void => undefined;
+  const held = new Promise<void>(resolve => {
+    finish = resolve;
+  });
+  const flaky: QueueStore = {
+    ...store,
+    due: (...given) => {
+      asked += 1;
+      return asked === 2 ? Promise.reject(new Error('database is locked')) : store.due(...given);
+    },
+  };
+  const a = fakeTransport('a', async () => {
+    begun += 1;
+    await held;
+    return delivered;
+  });
+  const b = fakeTransport('b', () => delivered);
+  await store.add(entry('q1', ['one@a.test']));
+  const { until, scheduler } = runner(t, flaky, routesBy({ 'a.test': a, 'b.test': b }), { pollMs: 20 });
+  await until(() => begun > 0);
+  scheduler.wake(['a.test']);
+  await until(() => asked >= 2);
+  // Another destination is served meanwhile, so the runner has looked through all of them again.
+  await store.add(entry('q2', ['one@b.test']));
+  scheduler.wake();
+  await until(async () => (await store.entry('q2')) === undefined);
+  finish();
+  await until(async () => (await store.entry('q1')) === undefined);
+  t.equal(a.deliveries.length, 1);
+});
+
+t.test('a clock that is set back does not hold up a destination', async t => {
+  const { store } = await openStore(t);
+  let back = 0;
+  const clock = { ...systemClock, now: () => Date.now() - back };
+  const a = fakeTransport('a', () => {
+    back = 3_600_000;
+    return delivered;
+  });
+  await store.add(entry('q1', ['one@a.test']));
+  await store.add(entry('q2', ['one@a.test']));
+  const due = (destination: string, _now: number, limit: number) => store.due(destination, Date.now(), limit);
+  const batch: QueueStore['batch'] = (id, destination, _now, limit) => store.batch(id, destination, Date.now(), limit);
+  const { until } = runner(t, { ...store, due, batch }, routesBy({ 'a.test': a }), {
+    clock,
+    destinationConcurrency: 1,
+  });
+  await until(() => a.deliveries.length === 2);
+  t.equal(a.deliveries.length, 2);
+});

@@ -342,3 +342,34 @@ t.test('large bodies are files: linked from the spool, gone with the entry, swep
   t.equal(existsSync(path.join(files, 'q3.0')), false);
   t.ok(messageOf(missing));
 });
+
+t.test('what is stored is promised, whether or not the trouble of its destination can be noted', async t => {
+  const down = fakeTransport('down', () => unreachable);
+  const { store } = await openStore(t);
+  const block = () => Promise.reject(full);
+  const { settler } = await setUp(t, routesBy({ 'a.test': down }), { store: { ...store, block } });
+  t.equal((await settler.settle(request('q1', ['one@a.test']))).reply.code, 250);
+  t.ok(await store.entry('q1'), 'once, for the client does not send it again');
+});
+
+t.test('what became of a slow attempt is entered once', async t => {
+  let finish = (_outcome: DeliveryOutcome): void => undefined;
+  const slow = fakeTransport('slow', () => new Promise<DeliveryOutcome>(resolve => (finish = resolve)));
+  const { store } = await openStore(t);
+  let changes = 0;
+  const counting: QueueStore = {
+    ...store,
+    block: () => Promise.reject(full),
+    change: (...given) => {
+      changes += 1;
+      return store.change(...given);
+    },
+  };
+  const { settler } = await setUp(t, routesBy({ 'a.test': slow }), { store: counting, directBudgetMs: 20 });
+  await settler.settle(request('q1', ['one@a.test']));
+  finish(unreachable);
+  const clock = setTimeout(() => t.fail('still entering'), 5_000);
+  await settler.idle();
+  clearTimeout(clock);
+  t.equal(changes, 1);
+});
