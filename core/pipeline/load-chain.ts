@@ -48,8 +48,8 @@ export interface ChainDeps {
   readonly closeMs?: number;
 }
 
-/** Longest that `status` waits for one plugin. */
-const statusMs = 5_000;
+/** Longest that `status` waits for one plugin: longer than the usual connectTimeout of engines, so that it says which host hangs. */
+const statusMs = 10_000;
 
 /** Options of every entry, or what is wrong with them. Sets nothing up: also for `config check`. */
 export function validateChain(entries: readonly ChainEntry[]): {
