@@ -60,7 +60,10 @@ function once(agent: http.Agent, { path, headers, body }: HttpRequest, signal: A
       headers: { ...headers, ...(body ? { 'Content-Length': String(body.size) } : {}) } as http.OutgoingHttpHeaders,
       signal,
     });
+    let isAnswered = false;
+    let unreadable: Error | undefined;
     request.once('response', response => {
+      isAnswered = true;
       read(response).then(resolve, (error: Error) => {
         request.destroy();
         reject(error);
@@ -70,10 +73,15 @@ function once(agent: http.Agent, { path, headers, body }: HttpRequest, signal: A
       if (signal.aborted) reject(signal.reason as Error);
       else reject(request.reusedSocket ? new StaleConnection(error.message, { cause: error }) : error);
     });
+    // A request that ends before it has a connection has no error to tell.
+    request.once('close', () => {
+      if (!isAnswered) reject(unreadable ?? new Error('Closed without an answer'));
+    });
     if (!body) request.end();
     else
       pipeline(ropeChunks(body), request, error => {
         // A file that cannot be read; what the connection has to say comes by its own event.
+        unreadable = error ?? undefined;
         if (error) request.destroy(error);
       });
   });

@@ -1,5 +1,6 @@
 // Spam scores by rspamd, over its HTTP protocol. Thresholds, header fields and results are those of every engine that
 // scores; what rspamd alone knows (its action, fields that its modules add) is taken over where the options say so.
+import { setMaxListeners } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import {
   connectEndpoint,
@@ -57,6 +58,8 @@ function requestHeaders(at: WithMessage, host: Host): Record<string, string | re
 }
 
 function createEngine(settings: RspamdOptions, host: Host, closed: AbortSignal) {
+  // A connection each, and many are kept.
+  setMaxListeners(0, closed);
   const caFile = settings.caFile === undefined ? {} : { caFile: host.resolvePath(settings.caFile) };
   const clientFor = (endpoint: Endpoint): HttpClient =>
     createHttpClient(() =>

@@ -1,11 +1,15 @@
 import { readFileSync } from 'node:fs';
+import { access } from 'node:fs/promises';
 import { type AddressInfo, connect } from 'node:net';
-import { pipeline } from 'node:stream';
+import path from 'node:path';
+import { Duplex, pipeline } from 'node:stream';
 import { createServer } from 'node:tls';
 import t from 'tap';
 import { systemClock } from '../../core/lib/clock.ts';
+import { fileRope } from '../../core/mail/rope.ts';
 import { ensureSelfSigned } from '../../core/net/tls.ts';
 import { milterEdits, parseAnswer } from '../../plugins/rspamd/answer.ts';
+import { createHttpClient } from '../../plugins/rspamd/http-client.ts';
 import { rspamd } from '../../plugins/rspamd/index.ts';
 import { options } from '../../plugins/rspamd/options.ts';
 import { corpusMessages } from '../harness/corpus.ts';
@@ -158,6 +162,23 @@ t.test('garbage is no answer', async t => {
   t.match(await p.message(ham), { kind: 'defer', reply: { code: 451, text: 'Please try again later' } });
   const dead = await open(t, { hosts: ['/nonexistent'] }, { onError: 'continue' });
   t.match(await dead.message(ham), { kind: 'error', outcome: { kind: 'deliver' } });
+});
+
+t.test('a message that cannot be read fails also where there is no connection yet', async t => {
+  let connected = (_: Duplex): void => undefined;
+  const client = createHttpClient(
+    () =>
+      new Promise(resolve => {
+        connected = resolve;
+      }),
+  );
+  t.teardown(() => client.close());
+  const file = path.join(t.testdir(), 'gone');
+  const asked = client.request({ path: '/', headers: {}, body: fileRope(file, 0, 10) }, new AbortController().signal);
+  asked.catch(() => undefined);
+  for (let times = 0; times < 5; times++) await access(file).catch(() => undefined);
+  connected(new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() }));
+  await t.rejects(asked, { code: 'ENOENT' });
 });
 
 t.test('fields by rspamd become edits only where they are allowed', async t => {
