@@ -1,6 +1,5 @@
 // One connection to a milter: packets out with back-pressure, packets in one at a time. Never emits an error of its own;
 // whoever sends or receives gets it.
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { encodePacket, type Packet, PacketReader } from './packets.ts';
 
@@ -33,7 +32,13 @@ export class MilterLink {
     if (this.#failure) throw this.#failure;
     if (this.#ended) throw new Error('Milter closed the connection');
     if (this.#socket.write(encodePacket(code, ...data))) return;
-    await Promise.race([once(this.#socket, 'drain'), once(this.#socket, 'close')]);
+    await new Promise<void>(resolve => {
+      const go = (): void => {
+        this.#socket.off('drain', go).off('close', go);
+        resolve();
+      };
+      this.#socket.on('drain', go).on('close', go);
+    });
   }
 
   async receive(): Promise<Packet> {

@@ -1,6 +1,5 @@
 // A client for the protocol of spamd, SPAMC/1.5 (PROTOCOL of the SpamAssassin distribution). One connection per command,
 // for spamd closes it after each. The message is streamed; nothing is trimmed or changed on the way; a reply is bounded.
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { type Rope, raceSignal, ropeChunks } from '../../core/plugin/index.ts';
 import { parseReply, type SpamdReply, type SpamdVerdict, symbolsOf, verdictOf } from './spamd-reply.ts';
@@ -58,13 +57,23 @@ function collect(socket: Socket, limit: number): Promise<Buffer> {
   });
 }
 
+function drained(socket: Socket): Promise<void> {
+  return new Promise(resolve => {
+    const go = (): void => {
+      socket.off('drain', go).off('close', go);
+      resolve();
+    };
+    socket.on('drain', go).on('close', go);
+  });
+}
+
 async function send(socket: Socket, head: string, content: SpamdContent | undefined): Promise<void> {
   socket.write(head);
   if (content?.preface) socket.write(content.preface);
   if (content)
     for await (const chunk of ropeChunks(content.message)) {
       if (socket.destroyed) return;
-      if (!socket.write(chunk)) await Promise.race([once(socket, 'drain'), once(socket, 'close')]);
+      if (!socket.write(chunk)) await drained(socket);
     }
   // No half-close: the length is told, and over TLS spamd would answer it with a reset.
 }

@@ -1,6 +1,9 @@
+import type { Socket } from 'node:net';
+import { Duplex } from 'node:stream';
 import t from 'tap';
 import type { Message } from '../../core/mail/message.ts';
 import { milter } from '../../plugins/milter/index.ts';
+import { MilterLink } from '../../plugins/milter/link.ts';
 import { changes, encodePacket, PacketReader, steps, strings, uint32 } from '../../plugins/milter/packets.ts';
 import { parseReply } from '../../plugins/milter/reply.ts';
 import { eicar, startClamavMilter, startClamd } from '../harness/clamd.ts';
@@ -279,6 +282,23 @@ t.test('one that breaks the protocol or dies half-way changes nothing', async t 
   t.match(await f.message(text), { kind: 'error' }, 'progress for ever');
   const dead = await open(t, { hosts: ['local:/nonexistent'] }, { onError: 'continue' });
   t.match(await dead.message(text), { kind: 'error', outcome: { kind: 'deliver' } });
+});
+
+t.test('who waits for a slow milter leaves no listener behind', async t => {
+  const socket = new Duplex({
+    highWaterMark: 1,
+    read: () => undefined,
+    write: (_chunk, _encoding, done) => void setImmediate(done),
+  });
+  const link = new MilterLink(socket as Socket);
+  const count = () => socket.listenerCount('close') + socket.listenerCount('error') + socket.listenerCount('drain');
+  const before = count();
+  for (let times = 0; times < 5; times++) await link.send('B', Buffer.from('x'));
+  t.equal(count(), before);
+  const waiting = link.send('B', Buffer.from('x'));
+  socket.destroy(new Error('reset'));
+  await waiting.catch(() => undefined);
+  await t.rejects(link.receive(), /reset/);
 });
 
 t.test('packets in any pieces', async t => {

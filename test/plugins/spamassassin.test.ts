@@ -151,6 +151,25 @@ t.test(
   },
 );
 
+t.test('who waits for a slow spamd leaves no listener behind', async t => {
+  const file = path.join(t.testdir({ spooled: 'x'.repeat(500_000) }), 'spooled');
+  const counts: number[] = [];
+  const client = createSpamdClient(async () => {
+    const socket: Duplex = new Duplex({
+      highWaterMark: 1,
+      read: () => undefined,
+      write(_chunk, _encoding, done) {
+        counts.push(socket.listenerCount('close') + socket.listenerCount('error'));
+        setImmediate(done);
+        if (counts.length === 8) setImmediate(() => socket.destroy(new Error('enough')));
+      },
+    });
+    return socket as Socket;
+  });
+  await t.rejects(client.check({ message: fileRope(file, 0, 500_000) }, new AbortController().signal), /enough/);
+  t.equal(counts.at(-1), counts[2]);
+});
+
 t.test('stopped, frozen, garbage', async t => {
   const server = await startFaultServer(t, { kind: 'silent' });
   const hosts = [`127.0.0.1:${server.port}`];
