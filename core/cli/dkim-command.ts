@@ -1,6 +1,6 @@
 // postern dkim keygen DOMAIN SELECTOR
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { mkdir, open } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { parseDomain } from '../mail/address.ts';
 import { keyRecord } from '../mail/dkim-key.ts';
@@ -44,6 +44,10 @@ export async function writeKey(file: string, key: KeyObject): Promise<void> {
   try {
     await handle.writeFile(key.export({ type: 'pkcs8', format: 'pem' }));
     await handle.sync();
+  } catch (error) {
+    // Half a key would be taken for one.
+    await rm(file, { force: true });
+    throw error;
   } finally {
     await handle.close();
   }

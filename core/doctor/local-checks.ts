@@ -220,7 +220,11 @@ export async function checkDisk(config: LoadedConfig, clock: Clock): Promise<rea
 function askTime(host: string, port: number, clock: Clock): Promise<number | Error> {
   return new Promise(resolve => {
     const socket = createSocket('udp4');
+    let isOver = false;
     const finish = (result: number | Error): void => {
+      // The name of the server may be looked up for longer than we wait.
+      if (isOver) return;
+      isOver = true;
       cancel();
       socket.close();
       resolve(result);

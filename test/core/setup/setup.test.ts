@@ -1,6 +1,7 @@
 // `postern setup` from nothing to a filtered message in a stand-in for Exchange, which is a real Postfix: refuses unknown
 // recipients, has a certificate of its own and greets as Exchange does. Then `postern doctor` over the same.
 import { createSocket } from 'node:dgram';
+import dns from 'node:dns';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
@@ -12,12 +13,14 @@ import type { CliContext } from '../../../core/cli/context.ts';
 import { type DoctorOptions, doctor } from '../../../core/cli/doctor-command.ts';
 import { type SetupOptions, setup } from '../../../core/cli/setup-command.ts';
 import type { Finding } from '../../../core/doctor/finding.ts';
+import { checkClock } from '../../../core/doctor/local-checks.ts';
 import { systemClock } from '../../../core/lib/clock.ts';
 import { selfSignedCertificate } from '../../../core/net/self-signed.ts';
 import { startDnsServer } from '../../harness/dns-server.ts';
 import { requireEngines } from '../../harness/engine.ts';
 import { until } from '../../harness/gateway-files.ts';
 import { freePorts, runPostern, startGatewayProcess } from '../../harness/gateway-process.ts';
+import { heldClock } from '../../harness/held-clock.ts';
 import { guardedLogger } from '../../harness/log-guard.ts';
 import { makePostfix, type Postfix } from '../../harness/postfix.ts';
 import { makeSlapd } from '../../harness/slapd.ts';
@@ -368,4 +371,23 @@ t.test('by flags alone', { timeout: 200_000 }, async t => {
     await t.rejects(terminal(folder, [], false).setup({ ...base, ...options }), { name: 'UsageError', message });
   t.notOk(existsSync(path.join(folder, 'postern.yaml')));
   await t.rejects(terminal(folder, []).doctor({}), { name: 'ConfigError' });
+});
+
+t.test('the name of a time server that is found too late, or not at all, is no end of the doctor', async t => {
+  const { lookup } = dns;
+  t.teardown(() => {
+    dns.lookup = lookup;
+  });
+  let answer: ((error: Error) => void) | undefined;
+  dns.lookup = ((name: string, ...given: [never, (error: Error) => void]) => {
+    if (name === 'time.test') answer = given[1];
+    else (lookup as (...given: unknown[]) => void)(name, ...given);
+  }) as typeof lookup;
+  const clock = heldClock();
+  const checked = checkClock('time.test:123', clock);
+  await until(() => answer !== undefined, 'the lookup');
+  clock.move(3_000);
+  t.match(await checked, [{ state: 'skip', detail: 'no answer' }]);
+  answer?.(new Error('EAI_AGAIN'));
+  await new Promise(setImmediate);
 });
