@@ -66,6 +66,40 @@ function claimsOf(text: string): Readonly<Record<string, unknown>> | undefined {
   }
 }
 
+/** A kept connection that the issuer closed meanwhile: nothing came back. */
+class StaleConnection extends Error {}
+
+function post(body: string, options: IntrospectionOptions, signal: AbortSignal): Promise<http.IncomingMessage> {
+  const { request } = options.url.startsWith('https:') ? https : http;
+  return new Promise((resolve, reject) => {
+    const asked = request(options.url, {
+      method: 'POST',
+      headers: {
+        Authorization: basic(options.clientId, options.clientSecret()),
+        'Content-Type': 'application/x-www-form-urlencoded',
+        'Content-Length': Buffer.byteLength(body),
+        Accept: 'application/json',
+      },
+      ...(options.ca !== undefined && { ca: options.ca }),
+      signal,
+    });
+    asked
+      .on('response', resolve)
+      .on('error', error => reject(asked.reusedSocket && !signal.aborted ? new StaleConnection() : error))
+      .end(body);
+  });
+}
+
+/** Each connection that is stale is one kept connection less. */
+async function ask(body: string, options: IntrospectionOptions, signal: AbortSignal): Promise<http.IncomingMessage> {
+  for (;;)
+    try {
+      return await post(body, options, signal);
+    } catch (error) {
+      if (!(error instanceof StaleConnection)) throw error;
+    }
+}
+
 /** Never rejects. */
 export async function introspect(token: string, options: IntrospectionOptions): Promise<IntrospectionAnswer> {
   const deadline = startDeadline(options.clock, options.timeoutMs);
@@ -73,23 +107,7 @@ export async function introspect(token: string, options: IntrospectionOptions): 
     const fault = introspectionUrlFault(options.url);
     if (fault !== undefined) throw new Error(fault);
     const body = new URLSearchParams({ token, token_type_hint: 'access_token' }).toString();
-    const { request } = options.url.startsWith('https:') ? https : http;
-    const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
-      request(options.url, {
-        method: 'POST',
-        headers: {
-          Authorization: basic(options.clientId, options.clientSecret()),
-          'Content-Type': 'application/x-www-form-urlencoded',
-          'Content-Length': Buffer.byteLength(body),
-          Accept: 'application/json',
-        },
-        ...(options.ca !== undefined && { ca: options.ca }),
-        signal: deadline.signal,
-      })
-        .on('response', resolve)
-        .on('error', reject)
-        .end(body);
-    });
+    const response = await ask(body, options, deadline.signal);
     const text = await bodyOf(response);
     // RFC 7662 §2.3: a token that does not hold is no error; 401 says that we are not known there.
     if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}`);

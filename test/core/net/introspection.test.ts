@@ -1,4 +1,7 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
 import path from 'node:path';
 import t from 'tap';
 import { systemClock } from '../../../core/lib/clock.ts';
@@ -45,6 +48,25 @@ t.test('asks as RFC 7662 and RFC 6749 say, and takes a JSON object for an answer
     kind: 'unavailable',
     why: /no such file/,
   });
+});
+
+t.test('a kept connection that the issuer closes when the next question comes is no failure', async t => {
+  const asked = new Map<Socket, number>();
+  const issuer = createServer((request, response) => {
+    const times = (asked.get(request.socket) ?? 0) + 1;
+    asked.set(request.socket, times);
+    if (times > 1) request.socket.destroy();
+    else request.resume().on('end', () => response.end('{"active":true}'));
+  }).listen(0, '127.0.0.1');
+  await once(issuer, 'listening');
+  t.teardown(() => {
+    issuer.closeAllConnections();
+    issuer.close();
+  });
+  const url = `http://127.0.0.1:${(issuer.address() as AddressInfo).port}/`;
+  const ask = () => introspect('x', { ...client, url, clock: systemClock });
+  for (let times = 0; times < 3; times++) t.match(await ask(), { kind: 'answer' });
+  t.same([...asked.values()], [2, 2, 1], 'each was kept, and was closed when it was used again');
 });
 
 t.test('one that does not answer is waited for no longer than the limit', async t => {
