@@ -115,14 +115,17 @@ export async function openTraceStore(options: TraceStoreOptions): Promise<TraceS
     await writing;
   };
 
-  const prune = pruner(options);
+  let ending = false;
+  const prune = pruner(options, () => ending);
   let cancelPrune: (() => void) | undefined;
+  let pruning: Promise<void> | undefined;
   function schedulePrune(): void {
     cancelPrune = clock.after(pruneEveryMs, () => {
-      prune()
+      pruning = prune()
+        .then(() => undefined)
         .catch((error: unknown) => options.warn('Trace records could not be pruned', { error }))
         .finally(() => {
-          if (!closed) schedulePrune();
+          if (!ending) schedulePrune();
         });
     });
   }
@@ -150,7 +153,9 @@ export async function openTraceStore(options: TraceStoreOptions): Promise<TraceS
     prune,
     async close() {
       if (closed) return;
+      ending = true;
       cancelPrune?.();
+      await pruning;
       await flush();
       closed = true;
       cancelFlush?.();
@@ -205,8 +210,11 @@ function withEvents(record: TraceRecord, events: readonly TraceEvent[], seq: num
   return { record: { ...record, recipients: [...last.values()] }, seq, events };
 }
 
-/** Removes the oldest records, a few hundred per transaction so that a search or an insert never waits long. */
-function pruner({ state, clock, retentionMs = 30 * day, maxBytes = 2 ** 31 }: TraceStoreOptions) {
+/** Removes the oldest records, a few hundred per transaction so that a search, an insert or the end never waits long. */
+function pruner(
+  { state, clock, retentionMs = 30 * day, maxBytes = 2 ** 31 }: TraceStoreOptions,
+  isEnding: () => boolean,
+) {
   const oldest = 'SELECT id FROM trace WHERE received_at < ? ORDER BY received_at LIMIT ?';
   const step = async (before: number, limit: number): Promise<number> => {
     const counts = await state.write([
@@ -221,12 +229,13 @@ function pruner({ state, clock, retentionMs = 30 * day, maxBytes = 2 ** 31 }: Tr
   return async (): Promise<number> => {
     let removed = 0;
     const before = clock.now() - retentionMs;
-    for (let count = pruneStep; count === pruneStep; removed += count) count = await step(before, pruneStep);
+    for (let count = pruneStep; count === pruneStep && !isEnding(); removed += count)
+      count = await step(before, pruneStep);
     const [sum] = await state.query('SELECT count(*) AS records, coalesce(sum(bytes), 0) AS bytes FROM trace');
     const records = Number(sum?.['records'] ?? 0);
     const bytes = Number(sum?.['bytes'] ?? 0);
     let excess = bytes > maxBytes ? Math.ceil((records * (bytes - maxBytes)) / bytes) : 0;
-    while (excess > 0) {
+    while (excess > 0 && !isEnding()) {
       const count = await step(Number.MAX_SAFE_INTEGER, Math.min(excess, pruneStep));
       if (count === 0) break;
       excess -= count;

@@ -7,7 +7,7 @@ import type { State } from '../../../core/state/state.ts';
 import { openTraceStore, type TraceStoreOptions } from '../../../core/state/trace-store.ts';
 
 /** Timers that only the test fires. */
-function stillClock(now: number): Clock & { fire(): void; set(now: number): void } {
+function stillClock(now: number): Clock & { fire(): void; set(now: number): void; left(): number } {
   const timers = new Set<() => void>();
   return {
     now: () => now,
@@ -24,6 +24,7 @@ function stillClock(now: number): Clock & { fire(): void; set(now: number): void
     set(to) {
       now = to;
     },
+    left: () => timers.size,
   };
 }
 
@@ -185,4 +186,35 @@ t.test('a store that is too slow or broken costs records, with a count, and neve
     ['Trace records dropped: the store is too slow', { dropped: 1800 }],
   ]);
   store.record(record('after the end'));
+});
+
+t.test('the end waits for what is being pruned, and nothing is left to do later', async t => {
+  const state = await openSqliteState(path.join(t.testdir(), 'trace.db'), { synchronous: 'normal', reader: 'shared' });
+  t.teardown(() => state.close());
+  let proceed = (): void => undefined;
+  const hold = new Promise<void>(resolve => {
+    proceed = resolve;
+  });
+  let isPruned = false;
+  const slow: State = {
+    migrate: (...given) => state.migrate(...given),
+    async query(...given) {
+      if (given[0].includes('sum(bytes)')) await hold;
+      isPruned ||= given[0].includes('sum(bytes)');
+      return state.query(...given);
+    },
+    write: statements => state.write(statements),
+    close: () => state.close(),
+  };
+  const clock = stillClock(1_000_000);
+  const warnings: string[] = [];
+  const store = await openTraceStore({ state: slow, clock, warn: message => warnings.push(message) });
+  clock.fire();
+  const closing = store.close().then(() => t.ok(isPruned));
+  // Long enough for a close that waits for nothing.
+  for (let times = 0; times < 5; times++) await state.query('SELECT 1');
+  proceed();
+  await closing;
+  t.equal(clock.left(), 0, 'no timer');
+  t.same(warnings, []);
 });
