@@ -56,14 +56,23 @@ class PrettyStream extends Writable {
 /** Secrets that must not reach a log whatever logs them (invariant I8). */
 const redact = ['password', '*.password', 'credentials', '*.credentials'];
 
+/** Lines that wait for room on the disk; later ones are lost. */
+const waitingBytes = 1_048_576;
+
 export function createLogger(
   options: GatewayOptions['log'],
   out: Writable & { readonly isTTY?: boolean },
   color: boolean,
 ): Logger {
   const settings = { level: options.level, base: null, redact };
-  if (options.file !== undefined)
-    return pino(settings, pino.destination({ dest: options.file, mkdir: true, sync: true }));
+  // A log that cannot be written (a full disk, a reader that is gone) is no reason to take no mail.
+  const unheard = (): void => undefined;
+  if (options.file !== undefined) {
+    const file = pino.destination({ dest: options.file, mkdir: true, sync: true, maxLength: waitingBytes });
+    file.on('error', unheard);
+    return pino(settings, file);
+  }
+  out.on('error', unheard);
   const pretty = options.format === 'pretty' || (options.format === 'auto' && out.isTTY === true);
   return pino(settings, pretty ? new PrettyStream(out, color) : out);
 }
