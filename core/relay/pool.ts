@@ -47,13 +47,15 @@ export class ConnectionPool {
     signal: AbortSignal,
     limit: number = this.#options.limit,
   ): Promise<Loan> {
-    const hop = this.#hop(key);
+    let hop = this.#hop(key);
     for (;;) {
       const idle = hop.idle.pop();
       if (idle) {
         idle.cancel();
         if (!idle.session.broken) return { session: idle.session, reused: true };
         this.#left(key, hop);
+        // Where it was the last one its hop is forgotten now.
+        hop = this.#hop(key);
         continue;
       }
       if (hop.open < limit) break;

@@ -3,7 +3,9 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { createDotStuffer } from '../../../core/relay/dot-stuffer.ts';
+import { ConnectionPool } from '../../../core/relay/pool.ts';
 import { createReplyReader, ProtocolError } from '../../../core/relay/reply-reader.ts';
+import type { SmtpSession } from '../../../core/relay/session.ts';
 import { fc } from '../../harness/fuzz.ts';
 import { until } from '../../harness/gateway-files.ts';
 import { heldClock } from '../../harness/held-clock.ts';
@@ -355,4 +357,26 @@ t.test('many at once: connections stay within the limit, an abort ends a wait', 
     .deliver(jobOf('q'), one, abort);
   abort.abort(new Error('too long'));
   t.match(await waiting, [{ kind: 'deferred' }]);
+});
+
+t.test('an idle connection that breaks as it is asked for does not count any more, and its successor does', async t => {
+  const clock = heldClock();
+  const pool = new ConnectionPool({ clock, limit: 1, idleMs: 1000, maxUses: 10 });
+  const session = () => ({ broken: false, used: 0, onClose: () => undefined, quit: async () => undefined });
+  const first = session();
+  const { signal } = new AbortController();
+  const take = (opened: ReturnType<typeof session>) =>
+    pool.take('a', async () => opened as unknown as SmtpSession, signal);
+  pool.give('a', (await take(first)).session);
+  first.broken = true;
+  const second = await take(session());
+  t.notOk(second.reused);
+  t.same(pool.status(), { open: 1, idle: 0 });
+  const waiting = take(session());
+  pool.give('a', second.session);
+  t.equal((await waiting).session, second.session, 'the limit of one holds');
+  pool.give('a', second.session);
+  t.same(pool.status(), { open: 1, idle: 1 });
+  await pool.close();
+  t.same(pool.status(), { open: 0, idle: 0 });
 });
