@@ -70,13 +70,16 @@ export function createMtaSts(parts: MtaStsParts): MtaSts {
       typeof getPolicy
     >[2]);
     if (status === 'found' && state && policy.expires !== undefined)
-      await state.write([
-        {
-          sql: `INSERT INTO relay_sts (domain, expires_at, policy) VALUES (?, ?, ?)
+      await state
+        .write([
+          {
+            sql: `INSERT INTO relay_sts (domain, expires_at, policy) VALUES (?, ?, ?)
             ON CONFLICT (domain) DO UPDATE SET expires_at = excluded.expires_at, policy = excluded.policy`,
-          params: [domain, new Date(policy.expires).getTime(), JSON.stringify(policy)],
-        },
-      ]);
+            params: [domain, new Date(policy.expires).getTime(), JSON.stringify(policy)],
+          },
+        ])
+        // What cannot be remembered counts now all the same.
+        .catch(() => undefined);
     if (policy.mode !== 'enforce' && policy.mode !== 'testing') return nothing;
     return { mode: policy.mode, mx: policy.mx ?? [] };
   }

@@ -100,6 +100,9 @@ t.test('MTA-STS: raises the policy, is remembered, never weakens what an operato
   await mtaSts.policy('sts.test');
   t.equal(fetched, 1, 'kept for a while');
   t.match(await make().policy('sts.test'), { mode: 'enforce' }, 'and over a restart');
+  const full = { ...state, query: async () => [], write: () => Promise.reject(new Error('disk full')) };
+  const forgetful = createMtaSts({ dns, clock: systemClock, state: full, fetchPolicy: fetchPolicy as never });
+  t.match(await forgetful.policy('sts.test'), { mode: 'enforce' }, 'also where it cannot be remembered');
   t.match(
     await createMtaSts({ dns, clock: systemClock }).policy('none.test'),
     { mode: 'none' },
