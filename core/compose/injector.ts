@@ -83,12 +83,12 @@ export function createInjector(parts: InjectorParts): Inject {
       remote: { address: mail.client.address, port: 0 },
     };
     const session = parts.chain().openSession(facts);
-    if (mail.identity) session.update(facts, mail.identity);
-    const message = await readMessage(concatRopes(bufferRope(mail.trace(id)), mail.message));
-    const all = [...mail.envelope.recipients.map(each => each.address), mail.envelope.sender];
-    const smtputf8 = all.some(address => address !== null && needsSmtputf8(address));
-    const envelope: Envelope = { ...mail.envelope, body: '8BITMIME', smtputf8, requireTls: false };
     try {
+      if (mail.identity) session.update(facts, mail.identity);
+      const message = await readMessage(concatRopes(bufferRope(mail.trace(id)), mail.message));
+      const all = [...mail.envelope.recipients.map(each => each.address), mail.envelope.sender];
+      const smtputf8 = all.some(address => address !== null && needsSmtputf8(address));
+      const envelope: Envelope = { ...mail.envelope, body: '8BITMIME', smtputf8, requireTls: false };
       const outcome = await decide(session, mail, id, envelope, message);
       record(session, mail, id, message, begun, outcome);
       return outcome;

@@ -56,6 +56,7 @@ const atOnce = 4;
 
 interface Waiting {
   readonly tries: number;
+  /** Of the monotonic clock. */
   readonly dueAt: number;
 }
 
@@ -140,7 +141,7 @@ export function createPickup(parts: PickupParts): Pickup {
 
   function wait(name: string): void {
     const tries = (deferred.get(name)?.tries ?? 0) + 1;
-    deferred.set(name, { tries, dueAt: clock.now() + Math.min(firstRetryMs * 2 ** (tries - 1), maxRetryMs) });
+    deferred.set(name, { tries, dueAt: clock.monotonic() + Math.min(firstRetryMs * 2 ** (tries - 1), maxRetryMs) });
   }
 
   async function take(name: string): Promise<void> {
@@ -179,10 +180,12 @@ export function createPickup(parts: PickupParts): Pickup {
 
   async function takeSafely(name: string): Promise<void> {
     try {
-      await take(name);
+      await take(name).catch((error: unknown) => {
+        if (error instanceof BadFileError) return setAside(name, error.message);
+        throw error;
+      });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-      if (error instanceof BadFileError) return setAside(name, error.message);
       log.error({ err: error, file: path.join(folder, name) }, 'Mail in the maildrop cannot be read now');
       wait(name);
     }
@@ -200,7 +203,7 @@ export function createPickup(parts: PickupParts): Pickup {
     const mails = names.filter(isMaildropName).sort();
     const taken = mails.length > 0 ? await memory.of(source) : new Map();
     for (const name of mails) if (taken.has(name)) await gone(name);
-    const due = mails.filter(name => !taken.has(name) && (deferred.get(name)?.dueAt ?? 0) <= clock.now());
+    const due = mails.filter(name => !taken.has(name) && (deferred.get(name)?.dueAt ?? 0) <= clock.monotonic());
     waiting = mails.length;
     const queue = [...due];
     const worker = async (): Promise<void> => {
@@ -214,7 +217,7 @@ export function createPickup(parts: PickupParts): Pickup {
   function schedule(): void {
     cancelPoll();
     if (closed) return;
-    const next = Math.min(...[...deferred.values()].map(each => each.dueAt - clock.now()), pollMs);
+    const next = Math.min(...[...deferred.values()].map(each => each.dueAt - clock.monotonic()), pollMs);
     cancelPoll = clock.after(Math.max(next, 100), () => void look());
   }
 

@@ -13,7 +13,7 @@ export function createReportLimit(perHour: number): ReportLimit {
   return {
     take(address, now) {
       const bucket = buckets.get(address) ?? { left: perHour, at: now };
-      const left = Math.min(perHour, bucket.left + ((now - bucket.at) / hourMs) * perHour);
+      const left = Math.min(perHour, bucket.left + (Math.max(0, now - bucket.at) / hourMs) * perHour);
       buckets.delete(address);
       buckets.set(address, { left: left < 1 ? left : left - 1, at: now });
       const [oldest] = buckets.keys();

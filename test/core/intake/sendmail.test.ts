@@ -9,14 +9,17 @@ import {
   splitMessage,
 } from '../../../core/cli/sendmail-message.ts';
 import { parseSendmail } from '../../../core/cli/sendmail-options.ts';
+import { createInjector } from '../../../core/compose/injector.ts';
 import { readEnvelope, writeEnvelope } from '../../../core/intake/maildrop-file.ts';
 import { dropMail, ensureMaildrop } from '../../../core/intake/maildrop-writer.ts';
 import { openIntakeMemory } from '../../../core/intake/memory.ts';
 import { createPickup } from '../../../core/intake/pickup.ts';
 import type { IntakeMail, IntakeResult } from '../../../core/intake/ports.ts';
 import { systemFileOps } from '../../../core/lib/atomic-file.ts';
+import type { Clock } from '../../../core/lib/clock.ts';
 import { makeAddress } from '../../../core/mail/address.ts';
-import { ropeBytes } from '../../../core/mail/rope.ts';
+import { fileRope, ropeBytes } from '../../../core/mail/rope.ts';
+import type { Chain } from '../../../core/pipeline/chain.ts';
 import { openSqliteState } from '../../../core/state/sqlite.ts';
 import { heldClock } from '../../harness/held-clock.ts';
 import { guardedLogger } from '../../harness/log-guard.ts';
@@ -127,7 +130,12 @@ t.test('a full disk leaves nothing behind', async t => {
   t.same(readdirSync(folder), []);
 });
 
-async function pickupFixture(t: Test, answer: (mail: IntakeMail) => IntakeResult, expected: readonly RegExp[] = []) {
+async function pickupFixture(
+  t: Test,
+  answer: (mail: IntakeMail) => IntakeResult,
+  expected: readonly RegExp[] = [],
+  clock: Clock = heldClock(Date.now()),
+) {
   const root = t.testdir();
   const folder = path.join(root, 'drop');
   const spoolFolder = path.join(root, 'spool');
@@ -153,7 +161,7 @@ async function pickupFixture(t: Test, answer: (mail: IntakeMail) => IntakeResult
         return result;
       },
       userName: async () => 'ann',
-      clock: heldClock(Date.now()),
+      clock,
       log: guardedLogger({ expected }),
     });
   t.teardown(() => state.close());
@@ -212,4 +220,79 @@ t.test('what is deferred stays, and is refused when its time is over', async t =
   t.equal(mails.length, 2, 'a new process tries at once');
   t.equal(next.status().waiting, 0);
   await next.close();
+});
+
+t.test('what cannot even be set aside holds up nobody', async t => {
+  const { folder, mails, start } = await pickupFixture(t, () => ({ kind: 'taken', id: 'X' }), [
+    /is not taken/,
+    /cannot be read now/,
+  ]);
+  writeFileSync(path.join(folder, '00000000000000001.mail'), 'no envelope');
+  mkdirSync(path.join(folder, '00000000000000001.bad'));
+  await dropMail(folder, envelope, [Buffer.from('Subject: one\r\n\r\n')], Date.now());
+  const pickup = start();
+  await pickup.look();
+  t.equal(mails.length, 1);
+  t.match(pickup.status(), { waiting: 1 }, 'the look came to its end');
+  await pickup.close();
+});
+
+t.test('a clock that is set back does not hold up what waits', async t => {
+  const held = heldClock(Date.now());
+  let back = 0;
+  const results: IntakeResult[] = [];
+  results.push({ kind: 'deferred', id: 'X', reply: { code: 451, enhanced: '4.3.0', text: 'later' }, why: 'test' });
+  const { folder, mails, start } = await pickupFixture(t, () => results.shift() ?? { kind: 'taken', id: 'X' }, [], {
+    ...held,
+    now: () => held.now() - back,
+  });
+  await dropMail(folder, envelope, [Buffer.from('\r\n')], held.now());
+  const pickup = start();
+  await pickup.look();
+  t.equal(pickup.status().waiting, 1);
+  back = 86_400_000;
+  held.move(10_000);
+  await pickup.look();
+  t.equal(mails.length, 2);
+  await pickup.close();
+});
+
+t.test('mail that cannot be read leaves no session of the chain behind', async t => {
+  let open = 0;
+  const session = {
+    update: () => undefined,
+    endTransaction: () => undefined,
+    end: () => {
+      open -= 1;
+    },
+  };
+  const chain = {
+    openSession() {
+      open += 1;
+      return session;
+    },
+  } as unknown as Chain;
+  const unused = () => Promise.reject(new Error('Not asked here'));
+  const inject = createInjector({
+    chain: () => chain,
+    enqueuer: { enqueue: unused },
+    settle: unused,
+    hostname: 'mx.example.org',
+    clock: heldClock(),
+    trace: { record: () => undefined },
+    log: guardedLogger({ expected: [/cannot be taken now/] }),
+  });
+  const result = await inject({
+    origin: 'sendmail',
+    role: 'submission',
+    client: { address: '127.0.0.1', helo: 'mx.example.org' },
+    envelope,
+    trace: () => Buffer.from('X: y\r\n'),
+    message: fileRope(path.join(t.testdir(), 'gone'), 0, 100),
+    receivedAt: 0,
+    refusals: 'report',
+    also: () => [],
+  });
+  t.equal(result.kind, 'deferred');
+  t.equal(open, 0, 'a chain that a reload replaced waits for its last session');
 });

@@ -4,6 +4,7 @@ import { ropeBytes } from '../../../core/mail/rope.ts';
 import { createQueueAdmin } from '../../../core/queue/admin.ts';
 import { pendingRecipient, type QueuedMessage, type QueuedRecipient } from '../../../core/queue/entry.ts';
 import { createReporter, type ReportParts } from '../../../core/queue/report.ts';
+import { createReportLimit } from '../../../core/queue/report-limit.ts';
 import type { Entry, QueueStore } from '../../../core/queue/store.ts';
 import { address, fakeTransport, policy, rcpt, routesBy, silent, text } from './fixtures.ts';
 import { openStore } from './shared-store.ts';
@@ -190,4 +191,12 @@ t.test('what an operator can do', async t => {
   );
   await admin.releaseDestination('a.test');
   t.equal((await store.ready(now, 10)).length, 2);
+});
+
+t.test('a clock that is set back does not eat up what may be sent', async t => {
+  const hour = 3_600_000;
+  const limit = createReportLimit(1);
+  t.ok(limit.take('a@b', 100 * hour));
+  t.notOk(limit.take('a@b', 10 * hour));
+  t.ok(limit.take('a@b', 11 * hour));
 });
