@@ -5,6 +5,7 @@ import { readMessage } from '../mail/message.ts';
 import type { TraceStep } from '../mail/trace.ts';
 import type { Chain, DeliverOutcome } from '../pipeline/chain.ts';
 import type { Session } from '../plugin/contract.ts';
+import { attempt } from '../queue/attempt.ts';
 import type { DeliveryJob, DeliveryOutcome, Transport } from '../queue/transport.ts';
 
 /** The session is long over when the queue delivers: what is known of it was kept with the message. */
@@ -61,7 +62,8 @@ export function withDeliverHook(transport: Transport, chain: () => Chain): Trans
       };
       const asked = await Promise.all(recipients.map(recipient => current.deliver(request, recipient)));
       const rest = recipients.filter((_, index) => asked[index]?.outcome.kind === 'route');
-      const routed = rest.length > 0 ? await transport.deliver(job, rest, stop) : [];
+      // Whatever the route's transport does, what plugins delivered is delivered.
+      const routed = rest.length > 0 ? await attempt(transport, job, rest, stop) : [];
       const byRecipient = new Map<Recipient, DeliveryOutcome | undefined>(
         rest.map((recipient, index) => [recipient, routed[index]]),
       );

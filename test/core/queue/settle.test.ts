@@ -2,9 +2,12 @@ import { existsSync, readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { withDeliverHook } from '../../../core/compose/deliver-hook-transport.ts';
 import { createQuarantine } from '../../../core/compose/quarantine.ts';
 import { systemClock } from '../../../core/lib/clock.ts';
+import type { Recipient } from '../../../core/mail/envelope.ts';
 import { ropeBytes } from '../../../core/mail/rope.ts';
+import type { Chain } from '../../../core/pipeline/chain.ts';
 import type { KeptMailStore } from '../../../core/quarantine/store.ts';
 import { createDestinationHealth } from '../../../core/queue/destination-health.ts';
 import type { QueuePolicy } from '../../../core/queue/entry.ts';
@@ -372,4 +375,19 @@ t.test('what became of a slow attempt is entered once', async t => {
   await settler.idle();
   clearTimeout(clock);
   t.equal(changes, 1);
+});
+
+t.test('what a plugin delivered is delivered, whatever the transport does to the others', async t => {
+  const broken = { name: 'broken', deliver: () => Promise.reject(new Error('cannot read the message')) };
+  const chain = {
+    delivers: true,
+    deliver: async (_request: unknown, to: Recipient) => ({
+      outcome: to.address.local === 'mine' ? { kind: 'delivered', plugin: 'rules' } : { kind: 'route' },
+      steps: [],
+    }),
+  } as unknown as Chain;
+  const { settler, store } = await setUp(t, routesBy({ 'a.test': withDeliverHook(broken, () => chain) }));
+  t.equal((await settler.settle(request('q1', ['mine@a.test', 'other@a.test']))).reply.code, 250);
+  t.match((await store.entry('q1'))?.recipients, [{ recipient: { address: { local: 'other' } } }]);
+  t.equal((await store.entry('q1'))?.recipients.length, 1, 'not both');
 });
