@@ -42,6 +42,9 @@ export async function openRecordings(
     },
     warn: (message, details) => log.warn(details, message),
     files: unsynced,
+  }).catch(async (error: unknown) => {
+    await state.close();
+    throw error;
   });
   return {
     ...store,

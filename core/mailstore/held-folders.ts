@@ -15,6 +15,7 @@ import type { UserIndex } from './user-index.ts';
 import { watchFolder } from './watch-folder.ts';
 
 const sweepEveryMs = 24 * 60 * 60 * 1000;
+const failedLookMs = 5000;
 
 interface Held {
   readonly folder: Folder;
@@ -169,11 +170,21 @@ export class HeldFolders {
       }
       this.#lookWhenDue(held);
     };
-    // A failure shows again, with a caller to tell, at the next sync of a session.
     const done = (): void => {
       held.looking = false;
     };
-    run().then(done, done);
+    // A failure shows again, with a caller to tell, at the next sync of a session; but one that idles asks for none.
+    run().then(done, () => {
+      done();
+      this.#lookLater(held);
+    });
+  }
+
+  #lookLater(held: Held): void {
+    held.endWait?.();
+    held.endWait = undefined;
+    const { watched, deleted } = held.folder;
+    if (watched && !deleted) held.endWait = this.#parts.clock.after(failedLookMs, () => this.#look(held));
   }
 
   /** Looked for once a day. */

@@ -68,11 +68,22 @@ export function createMessageFiles(disk: Disk, tmp: () => string, newName: () =>
 
   async function openLarge(uid: number, file: string, bytes: number, wireBytes: number): Promise<Message> {
     const stable = path.join(tmp(), `${newName()}.reading`);
-    let end = bytes;
-    if (bytes === wireBytes) disk.link(file, stable);
-    else end = await copyWithCrlf(disk, file, stable);
-    const message = await readMessage(fileRope(stable, 0, end));
-    forget(uid);
+    let message: Message;
+    try {
+      let end = bytes;
+      if (bytes === wireBytes) disk.link(file, stable);
+      else end = await copyWithCrlf(disk, file, stable);
+      message = await readMessage(fileRope(stable, 0, end));
+    } catch (error) {
+      removeQuietly(disk, stable);
+      throw error;
+    }
+    const other = kept.get(uid);
+    if (other) {
+      // Opened by somebody else meanwhile, who may be about to read it.
+      removeQuietly(disk, stable);
+      return other.message;
+    }
     kept.set(uid, { file: stable, message });
     for (const oldest of kept.keys()) {
       if (kept.size <= keptFiles) break;

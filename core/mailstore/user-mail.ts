@@ -164,13 +164,16 @@ export class MaildirUser {
   async #renameInbox(target: string): Promise<void> {
     this.#make(target);
     const inbox = await this.open('INBOX');
-    const other = await this.open(target);
     try {
-      const uids = inbox.records.map(record => record.uid);
-      await moveMessages(OpenMailbox.folder(inbox as OpenMailbox), OpenMailbox.folder(other as OpenMailbox), uids);
+      const other = await this.open(target);
+      try {
+        const uids = inbox.records.map(record => record.uid);
+        await moveMessages(OpenMailbox.folder(inbox as OpenMailbox), OpenMailbox.folder(other as OpenMailbox), uids);
+      } finally {
+        await other.close();
+      }
     } finally {
       await inbox.close();
-      await other.close();
     }
   }
 

@@ -1,5 +1,6 @@
 // Every step of writing fails once, in every way a disk fails. The caller hears of it, nothing half-done stays in sight,
 // and the next try succeeds.
+
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
@@ -9,6 +10,9 @@ import { Readable } from 'node:stream';
 import t from 'tap';
 import { type Disk, realDisk } from '../../../core/mailstore/disk.ts';
 import { createMaildirStore } from '../../../core/mailstore/maildir-store.ts';
+import { createMessageFiles } from '../../../core/mailstore/message-file.ts';
+import { until } from '../../harness/gateway-files.ts';
+import { heldClock } from '../../harness/held-clock.ts';
 import { root } from '../../harness/root.ts';
 import { mail, openStore, rope } from './store-harness.ts';
 
@@ -299,4 +303,64 @@ t.test('a writer is killed at any moment', { timeout: 300_000 }, async t => {
     await store.close();
   }
   t.comment(`${promised.size} messages promised over 16 kills`);
+});
+
+t.test('two who open one large message at the same time both read it', async t => {
+  const folder = t.testdir({ message: mail('large', 20_000), lf: mail('large', 20_000).replaceAll('\r\n', '\n') });
+  const size = Buffer.byteLength(mail('large', 20_000));
+  const tmp = path.join(folder, 'tmp');
+  mkdirSync(tmp);
+  let serial = 0;
+  const files = createMessageFiles(
+    realDisk,
+    () => tmp,
+    () => `${serial++}`,
+  );
+  for (const [uid, name] of ['message', 'lf'].entries()) {
+    const file = path.join(folder, name);
+    const both = await Promise.all([files.open(uid, file, size), files.open(uid, file, size)]);
+    for (const message of both) t.equal((await message?.bytes())?.length, size);
+  }
+  t.equal(readdirSync(tmp).length, 2, 'one file each');
+  const gone = path.join(folder, 'gone');
+  const late = createMessageFiles(
+    { ...realDisk, stat: () => realDisk.stat(path.join(folder, 'lf')) },
+    () => tmp,
+    () => `late${serial++}`,
+  );
+  t.equal(await late.open(3, gone, size), undefined);
+  files.clear();
+  t.same(readdirSync(tmp), [], 'nothing is left of what could not be read');
+});
+
+t.test('one who idles hears of new mail although the first look for it failed', async t => {
+  let broken = false;
+  let failures = 0;
+  const clock = heldClock(Date.now());
+  const disk: Disk = {
+    ...realDisk,
+    list(folder) {
+      if (!broken) return realDisk.list(folder);
+      failures += 1;
+      return Promise.reject(Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' }));
+    },
+  };
+  const { store } = openStore(t, { disk, clock });
+  const user = await store.user('alice');
+  const inbox = await user.open('INBOX');
+  let heard = 0;
+  const end = inbox.onChange(() => {
+    heard += 1;
+  });
+  broken = true;
+  await store.deliver(rope(mail('one')), [{ user: 'alice' }]);
+  // By the delivery, and by the watch.
+  await until(() => failures >= 2, 'the looks to fail');
+  broken = false;
+  clock.move(5000);
+  await until(() => heard > 0, 'the news');
+  t.equal(inbox.records.length, 1);
+  end();
+  await inbox.close();
+  user.release();
 });
