@@ -376,7 +376,14 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
   let current = await generate(deps.config);
   current.adopt();
   await current.recipients.activate();
-  stack.add('chain', { close: () => current.chain.close() });
+  /** Chains that a reload replaced and whose sessions go on; they have things to save, too. */
+  const replaced = new Set<Promise<void>>();
+  stack.add('chain', {
+    async close() {
+      await current.chain.close();
+      await Promise.all(replaced);
+    },
+  });
   const routes: RouteLookup = recipient => current.routes(recipient);
   const traceSink: TraceSink = {
     record(trace) {
@@ -535,7 +542,11 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     await next.recipients.activate();
     await intake.apply(next.config);
     log.info({ event: 'reloaded', file: next.config.file, pluginsKept: next.chain.kept }, 'configuration reloaded');
-    previous.chain.close().catch((error: unknown) => log.error({ err: error }, 'Old chain did not close'));
+    const closed = previous.chain
+      .close()
+      .catch((error: unknown) => log.error({ err: error }, 'Old chain did not close'))
+      .finally(() => replaced.delete(closed));
+    replaced.add(closed);
   };
   const control = await startControlServer(controlSocketPath(folder), async (request: ControlRequest) => {
     if (request.command === 'status') return status();

@@ -270,6 +270,8 @@ export function createListeners(parts: ListenerParts): Listeners {
         retire(entry).catch((error: unknown) =>
           parts.log.error({ err: error, listener: entry.listener.name }, 'Listener did not close'),
         );
+      // They are none of ours any more, whatever becomes of their successors.
+      running = kept;
       const next: Running[] = [];
       for (const { listener, key } of wanted) {
         const old = kept.find(entry => entry.key === key && !next.includes(entry));

@@ -149,6 +149,8 @@ export async function openRecipientSources(parts: RecipientParts): Promise<Recip
   let callouts = new Map<string, Callout>();
   const started = new Set<RecipientDirectory>();
   let cancelSweep: (() => void) | undefined;
+  /** Whose callouts are swept; undefined: nobody's, or no more. */
+  let swept: GatewayOptions | undefined;
 
   async function newDirectory(config: LoadedConfig, options: DirectoryOptions): Promise<RecipientDirectory> {
     const servers = createDirectoryServers(options, ldapOptions(options, config, parts.env), {
@@ -232,7 +234,7 @@ export async function openRecipientSources(parts: RecipientParts): Promise<Recip
         oldest(each => each.stale),
       )
       .catch((error: unknown) => log.error({ err: error }, 'callout-sweep'));
-    cancelSweep = clock.after(sweepEveryMs, () => void sweep(options));
+    if (swept === options) cancelSweep = clock.after(sweepEveryMs, () => void sweep(options));
   }
 
   const closeAll = (closable: Iterable<{ close(): Promise<void> }>): Promise<unknown> =>
@@ -286,7 +288,8 @@ export async function openRecipientSources(parts: RecipientParts): Promise<Recip
             directory.start();
           }
           cancelSweep?.();
-          if (callouts.size > 0) await sweep(options);
+          swept = callouts.size > 0 ? options : undefined;
+          if (swept) await sweep(options);
         },
         async discard() {
           await closeAll([...fresh(nextDirectories, directories), ...fresh(nextCallouts, callouts)]);
@@ -303,6 +306,7 @@ export async function openRecipientSources(parts: RecipientParts): Promise<Recip
     samples: (name, count, domain) => find(directories, name).samples(count, domain),
     sync: (name, how) => find(directories, name).sync(how),
     async close() {
+      swept = undefined;
       cancelSweep?.();
       await closeAll([...directories.values(), ...callouts.values()]);
     },

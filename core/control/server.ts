@@ -49,7 +49,8 @@ export async function startControlServer(file: string, handle: ControlHandler): 
     close: () =>
       new Promise(resolve => {
         server.close(() => resolve());
-        for (const socket of sockets) socket.end();
+        // A client that never closes its side does not hold up the stop.
+        for (const socket of sockets) socket.destroySoon();
       }),
   };
 }

@@ -1,12 +1,16 @@
 // A reload while sessions are open: what changed is loaded beside the old, what did not change lives on.
+
 import { EventEmitter, once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { loadConfig } from '../../../core/config/load.ts';
 import { askGateway } from '../../../core/control/client.ts';
 import { controlSocketPath } from '../../../core/control/protocol.ts';
+import { startControlServer } from '../../../core/control/server.ts';
 import { startTestGateway } from '../../harness/gateway.ts';
 import { until } from '../../harness/gateway-files.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
@@ -26,7 +30,10 @@ const plugin = {
     let calls = 0;
     return {
       mail: () => ({ kind: 'reject', reply: text([word, options.text, ++calls].join(' ')), why: 'test' }),
-      close: async () => host.log.info({ closed: [word, options.text, calls].join(' ') }, 'closed'),
+      async close() {
+        if (options.lingers) await new Promise(resolve => setTimeout(resolve, 1000));
+        host.log.info({ closed: [word, options.text, calls].join(' ') }, 'closed');
+      },
     };
   },
 };
@@ -160,4 +167,57 @@ t.test('a plugin that is kept knows the new domains', { timeout: 280_000 }, asyn
   await after.command('RCPT TO:<bob@example.com>', /^250/);
   await reload();
   t.equal(await ask(await open()), 'old a 3', 'kept through all of it');
+});
+
+t.test('a stop waits for what a reload before it closes', { timeout: 280_000 }, async t => {
+  const { gateway, yaml, reload, closed } = await startWith(t, 'mjs');
+  await reload(yaml('b', ', lingers: true'));
+  let over = false;
+  const gone = closed('old b 0').then(() => {
+    over = true;
+  });
+  await reload(yaml('c'));
+  await gateway.stop();
+  t.ok(over);
+  await gone;
+});
+
+t.test(
+  'a listener whose successor could not be opened is opened again by the next reload',
+  { timeout: 280_000 },
+  async t => {
+    const folder = t.testdir();
+    const port = (number: number): string => `\n  - { name: smtp, role: smtp, port: ${number} }`;
+    const gateway = await startTestGateway({ folder, listeners: port(0), log: pino({ level: 'silent' }) });
+    t.teardown(() => gateway.stop());
+    const own = gateway.port('smtp');
+    const file = path.join(folder, 'postern.yaml');
+    const yaml = readFileSync(file, 'utf8');
+    const reload = (number: number) => {
+      writeFileSync(file, yaml.replace(port(0), port(number)));
+      return gateway.gateway.reload(() => loadConfig(file, folder));
+    };
+    await reload(own);
+    const taken = createServer();
+    await once(taken.listen(0, '127.0.0.1'), 'listening');
+    t.teardown(() => taken.close());
+    await t.rejects(reload((taken.address() as AddressInfo).port), /EADDRINUSE/);
+    await reload(own);
+    const client = await SmtpClient.open(own);
+    await client.command('EHLO client.test', /^250/);
+    client.close();
+  },
+);
+
+t.test('a client of the control socket that hangs does not hold up a stop', async t => {
+  const file = path.join(mkdtempSync(path.join(tmpdir(), 'postern-control-')), 'control.sock');
+  t.teardown(() => rmSync(path.dirname(file), { recursive: true }));
+  const server = await startControlServer(file, async () => 'done');
+  const hung = connect({ path: file, allowHalfOpen: true });
+  t.teardown(() => hung.destroy());
+  hung.write('{"command":"status"}\n');
+  const [answer] = await once(hung, 'data');
+  t.match(String(answer), /done/);
+  await server.close();
+  t.pass('closed');
 });

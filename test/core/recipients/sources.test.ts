@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { pino } from 'pino';
 import t from 'tap';
-import { checkRecipientOptions } from '../../../core/compose/recipient-sources.ts';
+import { checkRecipientOptions, openRecipientSources } from '../../../core/compose/recipient-sources.ts';
 import { loadConfig } from '../../../core/config/load.ts';
 import { systemClock } from '../../../core/lib/clock.ts';
 import { parseAddressList, parseAddressMap, tableSource } from '../../../core/recipients/address-table.ts';
@@ -13,6 +13,7 @@ import { recipientMigrations } from '../../../core/recipients/directory-store.ts
 import { openMapFile } from '../../../core/recipients/map-file.ts';
 import { createVerifier } from '../../../core/recipients/verifier.ts';
 import { openSqliteState } from '../../../core/state/sqlite.ts';
+import type { State } from '../../../core/state/state.ts';
 import { heldClock } from '../../harness/held-clock.ts';
 import { address, never } from '../relay/peers.ts';
 
@@ -221,4 +222,56 @@ directories:
       `${pattern} in ${problems.join('; ')}`,
     );
   t.notOk(problems.some(each => each.startsWith('13 ')));
+});
+
+t.test('nothing is swept after the close', async t => {
+  const file = path.join(t.testdir(), 'postern.yaml');
+  writeFileSync(
+    file,
+    `listeners: [{ name: smtp, role: smtp, port: 0 }]
+chain: []
+domains: [{ name: b.test, kind: relay, recipients: { callout: {} } }]
+`,
+  );
+  const state = await openSqliteState(path.join(path.dirname(file), 'state.db'));
+  t.teardown(() => state.close());
+  const waiting = new Set<() => void>();
+  const clock = {
+    ...systemClock,
+    after(_ms: number, run: () => void) {
+      waiting.add(run);
+      return () => void waiting.delete(run);
+    },
+  };
+  let go = (): void => undefined;
+  const gate = new Promise<void>(resolve => {
+    go = resolve;
+  });
+  let sweeps = 0;
+  const slow: State = {
+    ...state,
+    migrate: (...given) => state.migrate(...given),
+    query: (...given) => state.query(...given),
+    async write(statements) {
+      sweeps += 1;
+      await gate;
+      return state.write(statements);
+    },
+  };
+  const sources = await openRecipientSources({
+    state: slow,
+    clock,
+    log: pino({ level: 'silent' }),
+    dns: undefined as never,
+    env: {},
+    routes: () => undefined as never,
+  });
+  const plan = await sources.plan(loadConfig(file, path.dirname(file)));
+  const active = plan.activate();
+  await new Promise(resolve => setImmediate(resolve));
+  t.equal(sweeps, 1, 'under way');
+  await sources.close();
+  go();
+  await active;
+  t.equal(waiting.size, 0);
 });
