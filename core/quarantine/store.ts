@@ -198,11 +198,13 @@ export async function openKeptMail(options: KeptMailOptions): Promise<KeptMailSt
     for (const [reason, ms] of own) expired += await removeWhere('reason = ? AND received_at < ?', [reason, now - ms]);
     const others = own.length === 0 ? '' : ` AND reason NOT IN (${marks(own.length)})`;
     expired += await removeWhere(`received_at < ?${others}`, [now - retentionMs, ...own.map(([reason]) => reason)]);
+    const before = keptBytes;
     const { bytes } = await counts();
     const squeezed = bytes > maxBytes ? await removeWhere('1 = 1', [], bytes - maxBytes) : 0;
     if (squeezed > 0)
       options.warn('Kept mail reached its size limit: the oldest messages were removed', { removed: squeezed, folder });
-    keptBytes = squeezed > 0 ? maxBytes : bytes;
+    // What came meanwhile may be in the sum already: better counted twice than not at all.
+    keptBytes = (squeezed > 0 ? maxBytes : bytes) + keptBytes - before;
     return { expired, squeezed };
   }
 

@@ -145,6 +145,44 @@ t.test('retention by reason, then size, oldest first; files go with their rows',
   t.match(warnings, [{ message: /size limit/, removed: 2 }]);
 });
 
+t.test('what is kept while the sum is taken counts for the limit', async t => {
+  const { state, folder } = await openStore(t);
+  let counted = (): void => undefined;
+  let hold: Promise<void> | undefined;
+  const slow: typeof state = {
+    migrate: (...given) => state.migrate(...given),
+    write: statements => state.write(statements),
+    async query(...given) {
+      const rows = await state.query(...given);
+      if (!given[0].includes('GROUP BY reason')) return rows;
+      counted();
+      await hold;
+      return rows;
+    },
+    close: () => state.close(),
+  };
+  const limits = () => ({ retentionMs: hour, reasons: {}, maxBytes: 1_000 });
+  const kept = await openKept(t, slow, folder, { clock: stillClock(1_000_000), limits });
+  const large = { form: bufferRope(Buffer.alloc(600, 'x')) };
+  const isCounted = new Promise<void>(resolve => {
+    counted = resolve;
+  });
+  let proceed = (): void => undefined;
+  hold = new Promise(resolve => {
+    proceed = resolve;
+  });
+  kept.start();
+  await isCounted;
+  await kept.keep(mail('Q1', large));
+  proceed();
+  await kept.keep(mail('Q2', { ...large, receivedAt: 1_000_001 }));
+  // What is next to nothing may come often, until the first look is over.
+  const small = { form: bufferRope(Buffer.from('x')), receivedAt: 1_000_002 };
+  for (let times = 0; times < 100 && (await kept.find('Q1')); times++) await kept.keep(mail(`S${times}`, small));
+  t.notOk(await kept.find('Q1'), 'the oldest had to go');
+  t.ok(await kept.find('Q2'));
+});
+
 t.test('many that are too old go page by page', async t => {
   const { state, folder } = await openStore(t);
   const kept = await openKept(t, state, folder, { clock: stillClock(10_000 * hour) });
