@@ -111,7 +111,12 @@ export class Pop3Session implements SessionView {
     const mail = await store.user(user, quotaBytes === undefined ? {} : { quotaBytes });
     try {
       const mailbox = await mail.open('INBOX');
-      await mailbox.sync();
+      try {
+        await mailbox.sync();
+      } catch (error) {
+        await mailbox.close();
+        throw error;
+      }
       return new Maildrop({ user, mail, mailbox, uidl: options.uidl, markSeen: options.markSeen, unlock });
     } catch (error) {
       mail.release();

@@ -98,6 +98,8 @@ export async function openScriptStore(options: ScriptStoreOptions): Promise<Siev
   const { maxScripts = 64, maxBytes = 256 * 1024, activeCacheMs = 2000 } = options;
   await state.migrate('sieve', schema);
   const cache = new Map<string, { readonly script: ActiveScript | undefined; readonly until: number }>();
+  /** Counted, so that what was read before a write is not kept after it. */
+  let writes = 0;
 
   async function exists(user: string, name: string): Promise<boolean> {
     return (await state.query('SELECT 1 FROM sieve_script WHERE account = ? AND name = ?', [user, name])).length > 0;
@@ -105,9 +107,13 @@ export async function openScriptStore(options: ScriptStoreOptions): Promise<Siev
 
   /** One statement; the number of changed rows. */
   async function change(user: string, sql: string, params: readonly (string | number | Uint8Array)[]): Promise<number> {
-    const [count = 0] = await state.write([{ sql, params }]);
-    cache.delete(user);
-    return count;
+    try {
+      const [count = 0] = await state.write([{ sql, params }]);
+      return count;
+    } finally {
+      writes += 1;
+      cache.delete(user);
+    }
   }
 
   async function get(user: string, given: string): Promise<Buffer> {
@@ -150,6 +156,7 @@ export async function openScriptStore(options: ScriptStoreOptions): Promise<Siev
     async active(user) {
       const cached = cache.get(user);
       if (cached !== undefined && cached.until > clock.monotonic()) return cached.script;
+      const before = writes;
       const [row] = await state.query('SELECT name, content, hash FROM sieve_script WHERE account = ? AND active = 1', [
         user,
       ]);
@@ -159,7 +166,7 @@ export async function openScriptStore(options: ScriptStoreOptions): Promise<Siev
         hash: String(row['hash']),
       };
       if (cache.size >= maxCached) cache.clear();
-      if (activeCacheMs > 0) cache.set(user, { script, until: clock.monotonic() + activeCacheMs });
+      if (activeCacheMs > 0 && writes === before) cache.set(user, { script, until: clock.monotonic() + activeCacheMs });
       return script;
     },
     async haveSpace(user, given, size) {

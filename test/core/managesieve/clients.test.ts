@@ -3,7 +3,11 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { systemClock } from '../../../core/lib/clock.ts';
 import { parseLine, stringOut } from '../../../core/managesieve/wire.ts';
+import { openScriptStore } from '../../../core/sieve/script-store.ts';
+import { openSqliteState } from '../../../core/state/sqlite.ts';
+import type { State } from '../../../core/state/state.ts';
 import { requireEngines } from '../../harness/engine.ts';
 import { fc } from '../../harness/fuzz.ts';
 import { type FixtureOptions, type ManageSieveFixture, startManageSieve } from './managesieve-fixture.ts';
@@ -162,4 +166,39 @@ t.test('random commands: answers or an end, and no error in the log', async t =>
     { numRuns: 40 },
   );
   t.same(fixture.complaints, []);
+});
+
+t.test('an active script that was read while another took its place is not kept', async t => {
+  const real = await openSqliteState(path.join(t.testdir(), 'state.db'));
+  t.teardown(() => real.close());
+  let hold: Promise<void> | undefined;
+  let read = (): void => undefined;
+  const state: State = {
+    ...real,
+    migrate: (...given) => real.migrate(...given),
+    write: statements => real.write(statements),
+    async query(...given) {
+      const rows = await real.query(...given);
+      read();
+      await hold;
+      return rows;
+    },
+  };
+  const scripts = await openScriptStore({ state, clock: systemClock, check: () => [], activeCacheMs: 60_000 });
+  await scripts.put('ann', 'one', Buffer.from('keep;'));
+  await scripts.put('ann', 'two', Buffer.from('discard;'));
+  await scripts.activate('ann', 'one');
+  let go = (): void => undefined;
+  hold = new Promise(resolve => {
+    go = resolve;
+  });
+  const wasRead = new Promise<void>(resolve => {
+    read = resolve;
+  });
+  const reading = scripts.active('ann');
+  await wasRead;
+  await scripts.activate('ann', 'two');
+  go();
+  await reading;
+  t.equal((await scripts.active('ann'))?.name, 'two');
 });

@@ -234,3 +234,33 @@ t.test('random bytes: every line gets an answer or the connection ends, nothing 
   await fixture.server.close(1000);
   t.equal(fixture.server.sessions(), 0);
 });
+
+t.test('a maildrop that cannot be read at login is given back', async t => {
+  let open = 0;
+  const fixture = await start(t, {
+    over: store => ({
+      ...store,
+      async user(name, options) {
+        const mail = await store.user(name, options);
+        return {
+          ...mail,
+          async open(mailbox, how) {
+            const opened = await mail.open(mailbox, how);
+            open += 1;
+            opened.sync = () => Promise.reject(new Error('EIO'));
+            const close = opened.close.bind(opened);
+            opened.close = () => {
+              open -= 1;
+              return close();
+            };
+            return opened;
+          },
+        };
+      },
+    }),
+  });
+  const client = await PlainClient.open(fixture.port);
+  await t.rejects(client.login('alice', 'secret'), /-ERR \[SYS\/TEMP\]/);
+  await client.quit();
+  t.equal(open, 0);
+});

@@ -26,6 +26,8 @@ export interface Pop3Fixture {
 export interface Pop3FixtureOptions extends ProtocolFixtureOptions {
   readonly options?: Pop3ServerOptions['options'];
   readonly limits?: Pop3ServerOptions['limits'];
+  /** The store as the server sees it. */
+  readonly over?: (store: MailStore) => MailStore;
 }
 
 export async function startPop3(given: Pop3FixtureOptions = {}): Promise<Pop3Fixture> {
@@ -38,7 +40,7 @@ export async function startPop3(given: Pop3FixtureOptions = {}): Promise<Pop3Fix
     listener: parts.listener,
     hostname: 'mail.test',
     directory: accounts.directory,
-    store,
+    store: given.over?.(store) ?? store,
     ...(given.options && { options: given.options }),
     ...(given.limits && { limits: given.limits }),
   });
