@@ -97,6 +97,8 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
   const services = new Map<string, Service>();
   const tasks = new Set<Promise<void>>();
   const slotWaiters: (() => void)[] = [];
+  /** Message that a report is being made of: it is not tried meanwhile, or its sender would hear of a failure that was none. */
+  let reporting: string | undefined;
   let running = 0;
   let stopping = false;
   let crowded = false;
@@ -288,7 +290,7 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
         break;
       }
       const found = await store.due(service.name, clock.now(), windowSize + service.inFlight.size * maxRecipients);
-      const fresh = found.filter(id => !service.inFlight.has(id));
+      const fresh = found.filter(id => !service.inFlight.has(id) && id !== reporting);
       if (fresh.length === 0) {
         // A moment's patience spares a commit and three queries for each message of a steady stream.
         if (service.inFlight.size === 0 && lingered) break;
@@ -310,6 +312,10 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
     if (stopping || service.blocked) {
       giveSlot();
       return false;
+    }
+    if (id === reporting) {
+      giveSlot();
+      return true;
     }
     service.nextBeginAt = clock.monotonic() + (parts.intervalMs?.(service.name) ?? 0);
     service.begun += 1;
@@ -370,9 +376,11 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
         );
         if (recipients.length === 0) continue;
         more = true;
+        reporting = id;
         await parts
           .report({ ...entry, recipients }, now)
           .catch((error: unknown) => log.error({ err: error, id }, 'report'));
+        reporting = undefined;
       }
       if (seen.size > 10_000) return;
     }

@@ -271,3 +271,39 @@ t.test('a clock that is set back does not hold up a destination', async t => {
   await until(() => a.deliveries.length === 2);
   t.equal(a.deliveries.length, 2);
 });
+
+t.test('what is being reported as failed is not tried meanwhile', async t => {
+  const { store } = await openStore(t);
+  let finish = (): void => undefined;
+  const held = new Promise<void>(resolve => {
+    finish = resolve;
+  });
+  const reported: string[] = [];
+  const a = fakeTransport('a', async (_each, job) => {
+    if (job.id === 'q1') await held;
+    return delivered;
+  });
+  const { until, scheduler } = runner(t, store, routesBy({ 'a.test': a }), {
+    report: async ({ message, recipients }) => {
+      reported.push(message.id);
+      await held;
+      await store.change(
+        message.id,
+        recipients.map(each => [each, undefined]),
+      );
+    },
+  });
+  await store.add(entry('q1', ['one@a.test']));
+  scheduler.wake();
+  await until(() => scheduler.status().running === 1);
+  await store.add(entry('q2', ['one@a.test'], 'a.test', { expiresAt: Date.now() - 1 }));
+  scheduler.wake();
+  await until(() => reported.length === 1);
+  // The destination is served, and looks for what is due there.
+  await store.add(entry('q3', ['one@a.test']));
+  scheduler.wake(['a.test']);
+  await until(() => a.deliveries.some(each => each.id === 'q3'));
+  finish();
+  await until(async () => !(await store.entry('q1')) && !(await store.entry('q2')));
+  t.same(a.deliveries.map(each => each.id).sort(), ['q1', 'q3']);
+});
