@@ -165,6 +165,8 @@ class Delivery {
       return result === undefined ? noRules : { kind: 'defer', reply: replies.tryLater, why: 'Rules failed for now' };
     await this.tellOwner(errorsOf(result.diagnostics));
     if (result.status === 'ok' && isPlainKeep(result)) return noRules;
+    // Whoever asked has got another answer meanwhile and offers the message again.
+    if (this.#at.signal.aborted) return { kind: 'defer', reply: replies.tryLater, why: 'Rules took too long' };
     const executed = await execute(result, this.#host);
     this.#at.evidence({ rules: describe(executed).join('; ') });
     return this.#conclude(executed);

@@ -1,6 +1,13 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: these are variables of Sieve scripts
 // Carrying out: every port may fail, and the message is never lost; several scripts on one result; settings that change.
+
+import { pino } from 'pino';
 import t from 'tap';
+import { createRules } from '../../../core/compose/sieve-rules.ts';
+import { systemClock } from '../../../core/lib/clock.ts';
+import { makeMessage } from '../../../core/mail/message.ts';
+import { bufferRope } from '../../../core/mail/rope.ts';
+import type { WithMessage } from '../../../core/plugin/contract.ts';
 import { compile, describeActions, execute, HostError, run, standardRegistry } from '../../../core/sieve/index.ts';
 import type { MemoryHost, MemoryHostOptions } from '../../harness/sieve-host.ts';
 import { memoryHost } from '../../harness/sieve-host.ts';
@@ -137,4 +144,78 @@ t.test('a program is shared by concurrent runs', async t => {
     results.map(result => result.actions[0]?.arguments['mailbox']),
     Array.from({ length: 20 }, (_, at) => `s${at}`),
   );
+});
+
+t.test('rules that were waited for in vain do nothing any more: the message is offered again', async t => {
+  let go = (): void => undefined;
+  let asked = (): void => undefined;
+  const held = new Promise<void>(resolve => {
+    go = resolve;
+  });
+  const evaluating = new Promise<void>(resolve => {
+    asked = resolve;
+  });
+  let stored = 0;
+  const source = 'require ["mailbox", "fileinto"]; if mailboxexists "Lists" { fileinto "Lists"; }';
+  const account = { name: 'bob@example.org', disabled: false };
+  const rules = createRules({
+    hostname: 'mx.example.org',
+    scripts: { active: async () => ({ name: 'main', content: Buffer.from(source), hash: 'x' }) },
+    memory: { of: () => ({ seen: async () => false, remember: async () => undefined }) },
+    mail: {
+      async user() {
+        asked();
+        await held;
+        return { list: async () => [{ name: 'Lists', selectable: true, specialUse: [] }], release: () => undefined };
+      },
+      async deliver(_form: unknown, targets: readonly unknown[]) {
+        stored += 1;
+        return targets.map(() => ({ kind: 'stored' }));
+      },
+    },
+    lookup: { domainKind: () => 'local', find: async () => ({ kind: 'found', value: account }) },
+    forwarding: { senderFor: (sender: string) => sender },
+    recipientDelimiter: '+',
+    sieveUrl: undefined,
+    defaultQuotaBytes: 0,
+    clock: systemClock,
+  } as unknown as Parameters<typeof createRules>[0]);
+  const { runner } = await rules.open({
+    before: [],
+    after: [],
+    createMailboxes: false,
+    maxActions: 10,
+    maxRedirects: 1,
+    maxSteps: 1000,
+    redirectSender: 'sender',
+    vacationMinSeconds: 86_400,
+    spamField: 'X-Spam-Status',
+    virusField: 'X-Virus-Status',
+    nextHop: { mailboxField: '', flagsField: '', junkFields: {}, junkMailboxes: [], subaddress: false },
+    lists: {},
+    imap: { userScripts: false, filter: false, expunge: false, mailboxes: [] },
+    editMaxFieldBytes: 1000,
+  });
+  const message = makeMessage(bufferRope(Buffer.from('Subject: x\r\n\r\nx\r\n')));
+  const to = { address: { local: 'bob', domain: 'example.org', text: 'bob@example.org' } };
+  const at = (signal: AbortSignal) =>
+    ({
+      id: 'q1',
+      message,
+      envelope: { sender: null, recipients: [to], smtputf8: false, requireTls: false },
+      session: { remote: { address: '192.0.2.1', port: 1 } },
+      helo: 'client.test',
+      signal,
+      log: pino({ level: 'silent' }),
+      evidence: () => undefined,
+    }) as unknown as WithMessage;
+  const late = new AbortController();
+  const running = runner.deliver(at(late.signal), to);
+  await evaluating;
+  late.abort(new Error('No answer in time'));
+  go();
+  await running;
+  t.equal(stored, 0);
+  t.match(await runner.deliver(at(new AbortController().signal), to), { kind: 'accept' });
+  t.equal(stored, 1);
 });
