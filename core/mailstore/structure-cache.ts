@@ -23,9 +23,10 @@ export function createStructureCache(index: UserIndex, stateNow: () => FolderSta
     const entries = [...pending.values()];
     pending = new Map();
     if (entries.length === 0) return;
-    const { id, uidValidity } = stateNow();
-    if (uidValidity !== validity) return;
     try {
+      // Which there is none of while an index that failed is replaced.
+      const { id, uidValidity } = stateNow();
+      if (uidValidity !== validity) return;
       // Not for what was expunged meanwhile: nobody would remove it again.
       index.putCached(entries.flatMap(entry => (index.row(id, entry.uid) ? [{ ...entry, id }] : [])));
     } catch {

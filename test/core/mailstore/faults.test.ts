@@ -9,8 +9,12 @@ import path from 'node:path';
 import { Readable } from 'node:stream';
 import t from 'tap';
 import { type Disk, realDisk } from '../../../core/mailstore/disk.ts';
+import type { FolderState } from '../../../core/mailstore/index-schema.ts';
+import { MailboxError } from '../../../core/mailstore/mailbox.ts';
 import { createMaildirStore } from '../../../core/mailstore/maildir-store.ts';
 import { createMessageFiles } from '../../../core/mailstore/message-file.ts';
+import { createStructureCache } from '../../../core/mailstore/structure-cache.ts';
+import type { UserIndex } from '../../../core/mailstore/user-index.ts';
 import { until } from '../../harness/gateway-files.ts';
 import { heldClock } from '../../harness/held-clock.ts';
 import { root } from '../../harness/root.ts';
@@ -363,4 +367,21 @@ t.test('one who idles hears of new mail although the first look for it failed', 
   end();
   await inbox.close();
   user.release();
+});
+
+t.test('what was parsed is let go where the index is just being replaced', async t => {
+  let replaced = false;
+  const index = {
+    row: () => ({}),
+    cached: () => undefined,
+    putCached: () => undefined,
+  } as unknown as UserIndex;
+  const cache = createStructureCache(index, () => {
+    if (replaced) throw new MailboxError('unavailable', 'Mailbox is not loaded');
+    return { id: 1, uidValidity: 1 } as FolderState;
+  });
+  cache.put(1, 'key', 'value');
+  replaced = true;
+  // By its timer: nobody would catch it there.
+  t.doesNotThrow(() => cache.flush());
 });
