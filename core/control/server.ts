@@ -18,16 +18,18 @@ function serve(socket: Socket, handle: ControlHandler): void {
     for (let end = pending.indexOf('\n'); end >= 0; end = pending.indexOf('\n')) {
       const line = pending.slice(0, end);
       pending = pending.slice(end + 1);
-      void answer(line, handle).then(response => socket.write(`${JSON.stringify(response)}\n`));
+      void answer(line, handle).then(response => socket.write(`${response}\n`));
     }
   });
 }
 
-async function answer(line: string, handle: ControlHandler): Promise<ControlResponse> {
+/** As JSON, which what a plugin says of itself may have no form in. */
+async function answer(line: string, handle: ControlHandler): Promise<string> {
+  const write = (response: ControlResponse): string => JSON.stringify(response);
   try {
-    return { ok: true, value: (await handle(JSON.parse(line) as ControlRequest)) ?? null };
+    return write({ ok: true, value: (await handle(JSON.parse(line) as ControlRequest)) ?? null });
   } catch (error) {
-    return { ok: false, error: error instanceof Error ? error.message : String(error) };
+    return write({ ok: false, error: error instanceof Error ? error.message : String(error) });
   }
 }
 

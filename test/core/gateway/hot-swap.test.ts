@@ -212,12 +212,15 @@ t.test(
 t.test('a client of the control socket that hangs does not hold up a stop', async t => {
   const file = path.join(mkdtempSync(path.join(tmpdir(), 'postern-control-')), 'control.sock');
   t.teardown(() => rmSync(path.dirname(file), { recursive: true }));
-  const server = await startControlServer(file, async () => 'done');
+  const server = await startControlServer(file, async ({ command }) => (command === 'learn' ? 1n : 'done'));
   const hung = connect({ path: file, allowHalfOpen: true });
   t.teardown(() => hung.destroy());
   hung.write('{"command":"status"}\n');
   const [answer] = await once(hung, 'data');
   t.match(String(answer), /done/);
+  hung.write('{"command":"learn"}\n');
+  const [refused] = await once(hung, 'data');
+  t.match(String(refused), /"ok":false.*BigInt/, 'what JSON has no form for is a refusal');
   await server.close();
   t.pass('closed');
 });
