@@ -4,7 +4,7 @@
 // the gateway may read and its owner may not), it is read through one descriptor into memory or into the spool folder,
 // and what does not parse is set aside under the name `ID.bad`. A file goes once its message is in the queue; a crash
 // between the two is healed by the intake memory.
-import { constants, watch } from 'node:fs';
+import { constants, type FSWatcher, watch } from 'node:fs';
 import { type FileHandle, open, readdir, rename, stat, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import type { Logger } from 'pino';
@@ -240,10 +240,18 @@ export function createPickup(parts: PickupParts): Pickup {
     return running;
   }
 
-  const watcher = watch(folder, { persistent: false }, (_event, name) => {
-    if (name === null || isMaildropName(name)) void look();
-  });
-  watcher.on('error', error => log.warn({ err: error, folder }, 'The maildrop cannot be watched; it is polled'));
+  let watcher: FSWatcher | undefined;
+  const unwatched = (error: unknown): void =>
+    log.warn({ err: error, folder }, 'The maildrop cannot be watched; it is polled');
+  try {
+    watcher = watch(folder, { persistent: false }, (_event, name) => {
+      if (name === null || isMaildropName(name)) void look();
+    });
+    watcher.on('error', unwatched);
+  } catch (error) {
+    // ENOSPC: the system has no more watches.
+    unwatched(error);
+  }
   void look();
 
   return {
@@ -252,7 +260,7 @@ export function createPickup(parts: PickupParts): Pickup {
     async close() {
       closed = true;
       cancelPoll();
-      watcher.close();
+      watcher?.close();
       await running;
     },
   };

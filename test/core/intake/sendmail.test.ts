@@ -1,4 +1,4 @@
-import { chmodSync, linkSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, linkSync, mkdirSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import {
@@ -295,4 +295,23 @@ t.test('mail that cannot be read leaves no session of the chain behind', async t
   });
   t.equal(result.kind, 'deferred');
   t.equal(open, 0, 'a chain that a reload replaced waits for its last session');
+});
+
+t.test('a maildrop that cannot be watched is polled', async t => {
+  const held = heldClock(Date.now());
+  const { folder, mails, start } = await pickupFixture(
+    t,
+    () => ({ kind: 'taken', id: 'X' }),
+    [/cannot be watched/, /cannot be read/],
+    held,
+  );
+  rmSync(folder, { recursive: true });
+  const pickup = start();
+  await pickup.look();
+  await ensureMaildrop(folder);
+  await dropMail(folder, envelope, [Buffer.from('\r\n')], held.now());
+  held.move(15_000);
+  await pickup.look();
+  t.equal(mails.length, 1);
+  await pickup.close();
 });
