@@ -286,7 +286,7 @@ export function createSettler(parts: SettleParts): Settler {
     const finish = rest.then(() => enterResults(message, legs, entries));
     running.add(finish);
     void finish.finally(() => running.delete(finish));
-    await slowDown(new Set(late.map(leg => leg.destination)));
+    await slowDown(late);
     return settlement(
       request,
       legs.map(({ outcome: _unknown, ...leg }) => leg),
@@ -295,9 +295,11 @@ export function createSettler(parts: SettleParts): Settler {
   }
 
   /** Nobody else waits for a destination that is too slow, or attempts without end would pile up. */
-  async function slowDown(destinations: ReadonlySet<string>): Promise<void> {
+  async function slowDown(late: readonly Leg[]): Promise<void> {
     const now = clock.now();
-    for (const destination of destinations) {
+    for (const destination of new Set(late.map(leg => leg.destination))) {
+      // Its attempt may have come to an end while another one was noted.
+      if (late.every(leg => leg.destination !== destination || leg.outcome)) continue;
       const { failures, until } = health.fail(destination, now - parts.directBudgetMs, now);
       await store
         .block(destination, failures, until, 'Slower than the budget of a direct delivery')

@@ -15,6 +15,7 @@ import { createSettler, type SettleParts } from '../../../core/queue/settle.ts';
 import type { QueueStore } from '../../../core/queue/store.ts';
 import type { DeliveryOutcome, RouteLookup } from '../../../core/queue/transport.ts';
 import { StateError } from '../../../core/state/state.ts';
+import { until } from '../../harness/gateway-files.ts';
 import {
   delivered,
   fakeTransport,
@@ -390,4 +391,39 @@ t.test('what a plugin delivered is delivered, whatever the transport does to the
   t.equal((await settler.settle(request('q1', ['mine@a.test', 'other@a.test']))).reply.code, 250);
   t.match((await store.entry('q1'))?.recipients, [{ recipient: { address: { local: 'other' } } }]);
   t.equal((await store.entry('q1'))?.recipients.length, 1, 'not both');
+});
+
+t.test('a destination that answers while another one is noted as slow is none of the slow', async t => {
+  let noted = (): void => undefined;
+  const held = new Promise<void>(resolve => {
+    noted = resolve;
+  });
+  let finish = (): void => undefined;
+  const answers = new Promise<DeliveryOutcome>(resolve => {
+    finish = () => resolve(delivered);
+  });
+  let hang = (_outcome: DeliveryOutcome): void => undefined;
+  const slow = fakeTransport('slow', () => new Promise<DeliveryOutcome>(resolve => (hang = resolve)));
+  const near = fakeTransport('near', () => answers);
+  const { store } = await openStore(t);
+  const blocked: string[] = [];
+  const block: QueueStore['block'] = async (...given) => {
+    blocked.push(given[0]);
+    finish();
+    await held;
+    return store.block(...given);
+  };
+  const { settler, health } = await setUp(t, routesBy({ 'a.test': slow, 'b.test': near }), {
+    store: { ...store, block },
+    directBudgetMs: 20,
+  });
+  const settling = settler.settle(request('q1', ['one@a.test', 'one@b.test']));
+  await until(() => near.deliveries.length === 1, 'the second to answer');
+  await new Promise(resolve => setImmediate(resolve));
+  noted();
+  await settling;
+  t.same(blocked, ['a.test']);
+  t.same(health.trouble('b.test'), { failures: 0, until: 0 });
+  hang(delivered);
+  await settler.idle();
 });
