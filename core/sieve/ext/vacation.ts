@@ -138,7 +138,13 @@ async function execute(entry: Entry, execution: Execution): Promise<void> {
     reason: 'vacation',
   });
   const seconds = Number(entry.arguments['seconds']);
-  if (seconds > 0) await tracking?.remember(memory, seconds);
+  try {
+    if (seconds > 0) await tracking?.remember(memory, seconds);
+  } catch (error) {
+    // It costs a second reply at worst; this one is on its way.
+    const why = error instanceof Error ? error.message : String(error);
+    execution.note('warning', entry, `Reply could not be remembered: ${why}`);
+  }
   execution.detail = `replied to ${sender}`;
   await storeCopy(entry, execution, message);
 }

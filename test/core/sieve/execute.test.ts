@@ -73,6 +73,21 @@ t.test('a notification that fails is let go, a memory that fails is a warning', 
   host.faults.set('tracking', new Error('down'));
   const done = await execute(result, host);
   t.match(done, { status: 'ok', diagnostics: [{ severity: 'warning' }] });
+  const away = memoryHost({ mailboxes: { Lists: {} }, message: 'To: <bob@example.com>\r\n\r\nx\r\n' });
+  const forgetful = {
+    ...away,
+    tracking: { seen: async () => false, remember: () => Promise.reject(new Error('down')) },
+  };
+  const replied = await run(program('require ["vacation", "fileinto"]; vacation "Away"; fileinto "Lists";'), forgetful);
+  t.match(await execute(replied, forgetful), {
+    status: 'ok',
+    rescued: false,
+    diagnostics: [{ severity: 'warning' }],
+    outcomes: [
+      { entry: { action: 'vacation' }, state: 'done' },
+      { entry: { action: 'fileinto' }, state: 'done' },
+    ],
+  });
 });
 
 t.test('a port that fails while the script is evaluated', async t => {
