@@ -55,11 +55,14 @@ export interface QueueAdmin {
   hold(filter: QueueFilter): Promise<number>;
   /** Held ones become due; their lifetime begins again where it ended meanwhile. */
   release(filter: QueueFilter): Promise<number>;
-  /** Pending ones become due now, whatever trouble their destination is in, with the waits of a new message; also ETRN (RFC 1985), by `recipientDomain`. */
+  /**
+   * Pending ones become due now, whatever trouble their destination is in, with the waits of a new message; also ETRN (RFC
+   * 1985), by `recipientDomain`. Not those that the direct path is trying just now.
+   */
   requeue(filter: QueueFilter): Promise<number>;
   /** Everything pending and every destination in trouble, or one destination. */
   flush(destination?: string): Promise<number>;
-  /** By this next hop instead of the configured route. */
+  /** By this next hop instead of the configured route, whatever trouble theirs is in. Not those that the direct path is trying just now. */
   reroute(filter: QueueFilter, via: string): Promise<number>;
   /** Nobody is told. */
   delete(filter: QueueFilter): Promise<number>;
@@ -112,10 +115,14 @@ export function createQueueAdmin(store: QueueStore, policy: QueuePolicy, now: ()
     (filter.recipient === undefined || recipient.address.text === filter.recipient) &&
     (filter.recipientDomain === undefined || recipient.address.domain === filter.recipientDomain.toLowerCase());
 
-  /** Applies a change to each recipient that matches; `alter` gives back the recipient itself where nothing changes. */
+  /**
+   * Applies a change to each recipient that matches; `alter` gives back the recipient itself where nothing changes. With
+   * `waiting` it leaves those alone that the direct path is trying: a second attempt beside that would deliver twice.
+   */
   async function each(
     filter: QueueFilter,
     alter: (recipient: QueuedRecipient, entry: Entry) => QueuedRecipient | undefined,
+    { waiting = false } = {},
   ): Promise<number> {
     let count = 0;
     for (let after = ''; ; ) {
@@ -124,8 +131,9 @@ export function createQueueAdmin(store: QueueStore, policy: QueuePolicy, now: ()
         page.map(async id => {
           const entry = await store.entry(id);
           if (!entry) return;
+          const tried = waiting ? await store.leased(id) : new Set();
           const changes = entry.recipients
-            .filter(recipient => matches(filter, recipient))
+            .filter(recipient => matches(filter, recipient) && !tried.has(recipient.index))
             .map((recipient): Change => [recipient, alter(recipient, entry)])
             .filter(([before, later]) => before !== later);
           await store.change(id, changes);
@@ -196,10 +204,14 @@ export function createQueueAdmin(store: QueueStore, policy: QueuePolicy, now: ()
     },
     async requeue(filter) {
       const destinations = new Set<string>();
-      const count = await each({ ...filter, state: 'pending' }, (recipient, entry) => {
-        destinations.add(recipient.destination);
-        return pendingNow(recipient, entry);
-      });
+      const count = await each(
+        { ...filter, state: 'pending' },
+        (recipient, entry) => {
+          destinations.add(recipient.destination);
+          return pendingNow(recipient, entry);
+        },
+        { waiting: true },
+      );
       for (const name of destinations) await store.unblock(name, now());
       return count;
     },
@@ -220,10 +232,15 @@ export function createQueueAdmin(store: QueueStore, policy: QueuePolicy, now: ()
       return changed ?? 0;
     },
     reroute: (filter, via) =>
-      each({ ...filter, state: 'pending' }, (recipient, entry) => {
-        const fresh = pendingNow(recipient, entry);
-        return { ...fresh, notes: { ...fresh.notes, via } };
-      }),
+      each(
+        { ...filter, state: 'pending' },
+        (recipient, entry) => {
+          const fresh = pendingNow(recipient, entry);
+          // A destination of its own, until the runner has looked up the real one: the former may be blocked for long.
+          return { ...fresh, destination: `reroute:${via}`, notes: { ...fresh.notes, via } };
+        },
+        { waiting: true },
+      ),
     delete: filter => each(filter, () => undefined),
     bounce: (filter, note) =>
       each(filter, recipient => ({

@@ -85,8 +85,8 @@ export const insertRecipient = (id: string, entry: QueuedRecipient, lease: strin
 
 export const updateRecipient = (id: string, before: QueuedRecipient, entry: QueuedRecipient): Statement => ({
   sql: `UPDATE queue_recipient SET destination = ?, state = ?, attempts = ?, due_at = ?, event_at = ?, warned = ?,
-    notes = ?, lease = NULL WHERE message = ? AND idx = ? AND state = ?`,
-  params: [...progress(entry), id, entry.index, before.state],
+    notes = ?, lease = NULL WHERE message = ? AND idx = ? AND state = ? AND destination = ?`,
+  params: [...progress(entry), id, entry.index, before.state, before.destination],
 });
 
 /** Lets the runner find a destination at `readyAt` or earlier; later only while it is held or backs off. */

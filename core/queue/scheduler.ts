@@ -63,6 +63,7 @@ export interface Scheduler {
   status(): { readonly serving: readonly string[]; readonly running: number };
 }
 
+const recipientKey = (id: string, index: number): string => `${id} ${index}`;
 const maxServed = 64;
 const windowSize = 64;
 const turn = 200;
@@ -96,6 +97,8 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
   const random = parts.random ?? Math.random;
   const services = new Map<string, Service>();
   const tasks = new Set<Promise<void>>();
+  /** Recipients that are being tried, by message id and index, whatever their destination has become meanwhile. */
+  const underWay = new Map<string, Promise<void>>();
   const slotWaiters: (() => void)[] = [];
   /** Message that a report is being made of: it is not tried meanwhile, or its sender would hear of a failure that was none. */
   let reporting: string | undefined;
@@ -257,10 +260,27 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
       .catch((error: unknown) => log.error({ err: error, destination: service.name }, 'queue-block'));
   }
 
+  /** Not beside another attempt at the same recipients, which an operator sent elsewhere meanwhile: waits for its end and leaves them due. */
+  async function alone({ message, recipients }: Entry, run: () => Promise<void>): Promise<void> {
+    const keys = recipients.map(({ index }) => recipientKey(message.id, index));
+    const others = keys.flatMap(key => underWay.get(key) ?? []);
+    if (others.length > 0) {
+      await Promise.allSettled(others);
+      return;
+    }
+    const done = run();
+    for (const key of keys) underWay.set(key, done);
+    try {
+      await done;
+    } finally {
+      for (const key of keys) underWay.delete(key);
+    }
+  }
+
   async function runOne(service: Service, id: string): Promise<void> {
     try {
       const batch = await store.batch(id, service.name, clock.now(), maxRecipients);
-      if (batch) await tryBatch(service, batch);
+      if (batch) await alone(batch, () => tryBatch(service, batch));
     } catch (error) {
       log.error({ err: error, id }, 'queue-attempt');
       await pause(1_000);
@@ -372,7 +392,9 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
         seen.add(entry.message.id);
         const { id } = entry.message;
         const recipients = entry.recipients.filter(
-          each => each.state !== 'pending' || !services.get(each.destination)?.inFlight.has(id),
+          each =>
+            each.state !== 'pending' ||
+            !(services.get(each.destination)?.inFlight.has(id) || underWay.has(recipientKey(id, each.index))),
         );
         if (recipients.length === 0) continue;
         more = true;

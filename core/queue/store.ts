@@ -26,8 +26,8 @@ export interface Entry {
 }
 
 /**
- * New state of a recipient; undefined: it leaves the queue. A state that somebody else changed meanwhile (an operator
- * held it) stays as it is.
+ * New state of a recipient; undefined: it leaves the queue. A state or destination that somebody else changed meanwhile (an
+ * operator held it, or sent it elsewhere) stays as it is.
  */
 export type Change = readonly [entry: QueuedRecipient, after: QueuedRecipient | undefined];
 
@@ -48,6 +48,8 @@ export interface QueueStore {
    */
   change(id: string, changes: readonly Change[], add?: readonly Entry[]): Promise<void>;
   entry(id: string): Promise<Entry | undefined>;
+  /** Indexes of the recipients that the direct path is still trying. */
+  leased(id: string): Promise<ReadonlySet<number>>;
   /** Destinations with work at `now`, longest waiting first. */
   ready(now: number, limit: number): Promise<readonly DestinationRow[]>;
   /** When the next destination after `now` becomes ready. */
@@ -198,6 +200,10 @@ export async function openQueueStore(
         [id],
       );
       return found;
+    },
+    async leased(id) {
+      const rows = await state.query('SELECT idx FROM queue_recipient WHERE message = ? AND lease IS NOT NULL', [id]);
+      return new Set(rows.map(row => Number(row['idx'])));
     },
     async ready(now, limit) {
       const rows = await state.query(

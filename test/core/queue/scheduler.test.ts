@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap';
 import { systemClock } from '../../../core/lib/clock.ts';
+import { createQueueAdmin } from '../../../core/queue/admin.ts';
 import { createDestinationHealth } from '../../../core/queue/destination-health.ts';
 import { nextEvent, pendingRecipient, type QueuedMessage, type QueuePolicy } from '../../../core/queue/entry.ts';
 import { createScheduler, type SchedulerParts } from '../../../core/queue/scheduler.ts';
@@ -306,4 +307,52 @@ t.test('what is being reported as failed is not tried meanwhile', async t => {
   finish();
   await until(async () => !(await store.entry('q1')) && !(await store.entry('q2')));
   t.same(a.deliveries.map(each => each.id).sort(), ['q1', 'q3']);
+});
+
+t.test('sent elsewhere while an attempt is under way: never both, and not lost in its end', async t => {
+  const outcomes: readonly DeliveryOutcome[] = [unreachable, unknownUser, overQuota, delivered];
+  for (const outcome of outcomes) {
+    const { store } = await openStore(t);
+    const admin = createQueueAdmin(store, policy, Date.now);
+    let end: ((outcome: DeliveryOutcome) => void) | undefined;
+    const slow = fakeTransport('slow', () => new Promise(resolve => (end = resolve)));
+    const other = fakeTransport('other', () => delivered);
+    const lookups: string[] = [];
+    await store.add(entry('q1', ['one@slow.test']));
+    const { until, scheduler } = runner(t, store, routesBy({ 'slow.test': slow }), {
+      // A second attempt of the first kind would come after this test.
+      policy,
+      health: createDestinationHealth(policy),
+      routeVia: async via => {
+        lookups.push(via);
+        return { kind: 'route', route: { transport: other, destination: 'other.test', direct: true } };
+      },
+    });
+    await until(() => end !== undefined);
+    t.equal(await admin.reroute({ id: 'q1' }, 'other'), 1);
+    scheduler.wake();
+    // The runner has come by there meanwhile.
+    await until(() => scheduler.status().serving.includes('reroute:other'));
+    t.same(other.deliveries, [], 'not beside the attempt');
+    end?.(outcome);
+    await until(async () => (await store.entry('q1')) === undefined);
+    t.equal(slow.deliveries.length + other.deliveries.length, 1, 'once');
+    t.equal(other.deliveries.length, outcome === delivered ? 0 : 1, `after "${outcome.kind}"`);
+    t.same(lookups.length > 0, outcome !== delivered);
+    await scheduler.stop();
+  }
+});
+
+t.test('what the direct path is trying is neither begun again nor sent elsewhere', async t => {
+  const { store } = await openStore(t);
+  const admin = createQueueAdmin(store, policy, Date.now);
+  const both = entry('q1', ['one@a.test', 'two@a.test']);
+  await store.add(both, 'direct', new Set([0]));
+  t.equal(await admin.requeue({ id: 'q1' }), 1);
+  t.equal(await admin.reroute({ id: 'q1' }, '[192.0.2.1]'), 1);
+  t.same(
+    (await store.entry('q1'))?.recipients.map(({ destination }) => destination),
+    ['a.test', 'reroute:[192.0.2.1]'],
+  );
+  t.same([...(await store.leased('q1'))], [0]);
 });
