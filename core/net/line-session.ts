@@ -9,6 +9,7 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../lib/clock.ts';
+import { drained } from '../lib/drained.ts';
 import type { Tls } from './tls.ts';
 
 /** `gone`: closed or broken by the client; `idle`: it sent nothing for too long; `shutdown`: we stop. */
@@ -277,16 +278,7 @@ export class LineSession {
   async #drained(): Promise<void> {
     const socket = this.#socket;
     const cancel = this.#clock.after(this.#stallMs, () => socket.destroy());
-    await new Promise<void>(resolve => {
-      const done = (): void => {
-        socket.off('drain', done);
-        socket.off('close', done);
-        resolve();
-      };
-      socket.on('drain', done);
-      socket.on('close', done);
-      if (socket.destroyed) done();
-    });
+    await drained(socket);
     cancel();
     if (socket.destroyed) throw new SessionEnd('gone');
   }

@@ -3,6 +3,7 @@ export * from '../config/schema.ts';
 export { addressBytes, type CidrSet, cidrSet, networkKey, parseCidr, unmapAddress } from '../lib/cidr.ts';
 export type { Clock } from '../lib/clock.ts';
 export { DeadlineError, raceSignal, startDeadline } from '../lib/deadline.ts';
+export { drained } from '../lib/drained.ts';
 export { connectEndpoint, type Endpoint, formatEndpoint, parseEndpoint } from '../lib/endpoint.ts';
 export type { Failover } from '../lib/failover.ts';
 export { type Glob, glob } from '../lib/glob.ts';

@@ -16,6 +16,7 @@ import type { TLSSocket } from 'node:tls';
 import { SMTPServer } from 'smtp-server';
 import { SMTPConnection } from 'smtp-server/lib/smtp-connection';
 import type { SMTPStream } from 'smtp-server/lib/smtp-stream';
+import { drained } from '../lib/drained.ts';
 import type { Tls } from '../net/tls.ts';
 import type { Session } from '../plugin/contract.ts';
 import { dispatch } from './dispatch.ts';
@@ -126,15 +127,7 @@ export class LibraryConnection extends SMTPConnection implements Client {
     const socket = this._socket;
     if (this._upgrading || socket.destroyed || !socket.writable) return undefined;
     if (socket.write(text, 'latin1')) return undefined;
-    return new Promise(resolve => {
-      const done = (): void => {
-        socket.removeListener('drain', done);
-        socket.removeListener('close', done);
-        resolve();
-      };
-      socket.on('drain', done);
-      socket.on('close', done);
-    });
+    return drained(socket);
   }
 
   hangUp(done: boolean): void {

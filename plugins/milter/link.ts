@@ -1,6 +1,7 @@
 // One connection to a milter: packets out with back-pressure, packets in one at a time. Never emits an error of its own;
 // whoever sends or receives gets it.
 import type { Socket } from 'node:net';
+import { drained } from '../../core/plugin/index.ts';
 import { encodePacket, type Packet, PacketReader } from './packets.ts';
 
 export class MilterLink {
@@ -32,13 +33,7 @@ export class MilterLink {
     if (this.#failure) throw this.#failure;
     if (this.#ended) throw new Error('Milter closed the connection');
     if (this.#socket.write(encodePacket(code, ...data))) return;
-    await new Promise<void>(resolve => {
-      const go = (): void => {
-        this.#socket.off('drain', go).off('close', go);
-        resolve();
-      };
-      this.#socket.on('drain', go).on('close', go);
-    });
+    await drained(this.#socket);
   }
 
   async receive(): Promise<Packet> {

@@ -1,7 +1,7 @@
 // A client for the protocol of spamd, SPAMC/1.5 (PROTOCOL of the SpamAssassin distribution). One connection per command,
 // for spamd closes it after each. The message is streamed; nothing is trimmed or changed on the way; a reply is bounded.
 import type { Socket } from 'node:net';
-import { type Rope, raceSignal, ropeChunks } from '../../core/plugin/index.ts';
+import { drained, type Rope, raceSignal, ropeChunks } from '../../core/plugin/index.ts';
 import { parseReply, type SpamdReply, type SpamdVerdict, symbolsOf, verdictOf } from './spamd-reply.ts';
 
 export interface SpamdContent {
@@ -54,16 +54,6 @@ function collect(socket: Socket, limit: number): Promise<Buffer> {
     });
     socket.once('error', error => (size > limit || size === 0 ? reject(error) : undefined));
     socket.once('close', () => resolve(Buffer.concat(chunks)));
-  });
-}
-
-function drained(socket: Socket): Promise<void> {
-  return new Promise(resolve => {
-    const go = (): void => {
-      socket.off('drain', go).off('close', go);
-      resolve();
-    };
-    socket.on('drain', go).on('close', go);
   });
 }
 
