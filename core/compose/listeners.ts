@@ -232,6 +232,14 @@ interface Running {
   /** All that makes the server what it is; a listener with the same key is kept by a reload. */
   readonly key: string;
   readonly server: SessionServer;
+  /** Opens it once more, when it gave way in vain. */
+  again(): Promise<Running>;
+}
+
+/** The wanted listener cannot be opened beside it. Addresses may overlap (0.0.0.0 and 127.0.0.1), so the port decides. */
+function isInTheWay({ listener, server }: Running, wanted: ListenerOptions): boolean {
+  if ([listener, wanted].some(({ address }) => path.isAbsolute(address))) return listener.address === wanted.address;
+  return server.address.port === wanted.port;
 }
 
 export function createListeners(parts: ListenerParts): Listeners {
@@ -239,11 +247,34 @@ export function createListeners(parts: ListenerParts): Listeners {
   let graceMs = 30_000;
   const closing = new Set<Promise<void>>();
 
-  const retire = (entry: Running): Promise<void> => {
-    const closed = entry.server.close(graceMs).finally(() => closing.delete(closed));
+  const retireLater = ({ server, listener }: Running): void => {
+    const closed = server
+      .close(graceMs)
+      .catch((error: unknown) => parts.log.error({ err: error, listener: listener.name }, 'Listener did not close'))
+      .finally(() => closing.delete(closed));
     closing.add(closed);
-    return closed;
   };
+
+  async function open(
+    listener: ListenerOptions,
+    key: string,
+    options: GatewayOptions,
+    given: ServerParts,
+  ): Promise<Running> {
+    const server = createServer(listener, options, given);
+    await server.listen();
+    return { listener, key, server, again: () => open(listener, key, options, given) };
+  }
+
+  /** None where somebody else has its place now. */
+  async function reopened(entry: Running): Promise<readonly Running[]> {
+    try {
+      return [await entry.again()];
+    } catch (error) {
+      parts.log.error({ err: error, listener: entry.listener.name }, 'Listener does not open again');
+      return [];
+    }
+  }
 
   return {
     list: () =>
@@ -263,33 +294,40 @@ export function createListeners(parts: ListenerParts): Listeners {
         listener,
         key: JSON.stringify([listener, options.message, options.oauth]),
       }));
-      const kept = running.filter(entry => wanted.some(({ key }) => key === entry.key));
-      const retired = running.filter(entry => !kept.includes(entry));
-      // A changed listener gives its port back first; `close` frees it at once and lets the sessions finish.
-      for (const entry of retired)
-        retire(entry).catch((error: unknown) =>
-          parts.log.error({ err: error, listener: entry.listener.name }, 'Listener did not close'),
-        );
-      // They are none of ours any more, whatever becomes of their successors.
-      running = kept;
-      const next: Running[] = [];
-      for (const { listener, key } of wanted) {
-        const old = kept.find(entry => entry.key === key && !next.includes(entry));
-        if (old) next.push(old);
-        else {
-          const server = createServer(listener, options, given);
-          await server.listen();
-          next.push({ listener, key, server });
-        }
-        running = [...next, ...kept.filter(entry => !next.includes(entry))];
+      const slots: { readonly listener: ListenerOptions; readonly key: string; entry: Running | undefined }[] = [];
+      for (const each of wanted) {
+        const entry = running.find(old => old.key === each.key && !slots.some(slot => slot.entry === old));
+        slots.push({ ...each, entry });
       }
-      running = next;
+      const retired = running.filter(entry => !slots.some(slot => slot.entry === entry));
+      const changed = slots.filter(slot => !slot.entry);
+      const isTaken = ({ listener }: { readonly listener: ListenerOptions }): boolean =>
+        retired.some(old => isInTheWay(old, listener));
+      const opened: Running[] = [];
+      const gaveWay = new Set<Running>();
+      try {
+        // Those that need nobody's place come first: where one of them cannot be opened, nothing has happened.
+        for (const slot of [...changed.filter(each => !isTaken(each)), ...changed.filter(isTaken)]) {
+          for (const old of retired)
+            if (!gaveWay.has(old) && isInTheWay(old, slot.listener)) {
+              gaveWay.add(old);
+              // `close` frees the port at once and lets the sessions finish.
+              retireLater(old);
+            }
+          slot.entry = await open(slot.listener, slot.key, options, given);
+          opened.push(slot.entry);
+        }
+      } catch (error) {
+        for (const entry of opened) retireLater(entry);
+        running = running.filter(entry => !gaveWay.has(entry));
+        for (const entry of gaveWay) running = [...running, ...(await reopened(entry))];
+        throw error;
+      }
+      for (const entry of retired) if (!gaveWay.has(entry)) retireLater(entry);
+      running = slots.flatMap(({ entry }) => entry ?? []);
     },
     async close() {
-      for (const entry of running)
-        retire(entry).catch((error: unknown) =>
-          parts.log.error({ err: error, listener: entry.listener.name }, 'Listener did not close'),
-        );
+      for (const entry of running) retireLater(entry);
       await Promise.allSettled([...closing]);
     },
   };
