@@ -1,8 +1,9 @@
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { access } from 'node:fs/promises';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
 import path from 'node:path';
-import { Duplex, pipeline } from 'node:stream';
+import { type Duplex, pipeline } from 'node:stream';
 import { createServer } from 'node:tls';
 import t from 'tap';
 import { systemClock } from '../../core/lib/clock.ts';
@@ -177,7 +178,10 @@ t.test('a message that cannot be read fails also where there is no connection ye
   const asked = client.request({ path: '/', headers: {}, body: fileRope(file, 0, 10) }, new AbortController().signal);
   asked.catch(() => undefined);
   for (let times = 0; times < 5; times++) await access(file).catch(() => undefined);
-  connected(new Duplex({ read: () => undefined, write: (_chunk, _encoding, done) => done() }));
+  const server = createTcpServer(socket => socket.resume());
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  t.teardown(() => server.close());
+  connected(connect((server.address() as AddressInfo).port, '127.0.0.1'));
   await t.rejects(asked, { code: 'ENOENT' });
 });
 
