@@ -1,6 +1,7 @@
 // The gateway's own accounts, in the state store. A change is visible to logins at once and to `find` within
 // `findCacheMs` in other processes; an account that is missing is always looked up, so a new one is never refused.
 import type { Clock } from '../lib/clock.ts';
+import { createReadCache } from '../lib/read-cache.ts';
 import type { Migration, Row, SqlValue, State } from '../state/state.ts';
 import { parseAccountName } from './account-name.ts';
 import type { AuthLimits } from './auth-limits.ts';
@@ -70,7 +71,6 @@ const schema: readonly Migration[] = [
     ],
   },
 ];
-const maxCached = 20_000;
 
 const optionalText = (value: SqlValue | undefined): string | undefined =>
   typeof value === 'string' ? value : undefined;
@@ -110,14 +110,18 @@ function checkedName(text: string): { readonly name: string; readonly local: str
 export async function openUsers(options: UsersOptions): Promise<Users> {
   const { state, passwords, clock } = options;
   await state.migrate('users', schema);
-  const findCacheMs = options.findCacheMs ?? 2000;
-  const cache = new Map<string, { readonly account: Account; readonly until: number }>();
-  /** Counted, so that what was read before a change is not kept after it. */
-  let changes = 0;
-  function forget(): void {
-    changes += 1;
-    cache.clear();
-  }
+  const found = createReadCache<Lookup<Account>>({
+    clock,
+    keepMs: options.findCacheMs ?? 2000,
+    maxKeys: 20_000,
+    keeps: ({ kind }) => kind === 'found',
+  });
+  /** One statement; the number of changed rows. */
+  const change = (sql: string, params: readonly SqlValue[]): Promise<number> =>
+    found.changing(undefined, async () => {
+      const [count = 0] = await state.write([{ sql, params }]);
+      return count;
+    });
 
   async function lookup(name: string): Promise<Lookup<StoredAccount>> {
     const parsed = name.includes('@') ? parseAccountName(name) : undefined;
@@ -134,23 +138,11 @@ export async function openUsers(options: UsersOptions): Promise<Users> {
     }
   }
 
-  function remember(key: string, account: Account): void {
-    if (findCacheMs <= 0) return;
-    if (cache.size >= maxCached) cache.clear();
-    cache.set(key, { account, until: clock.monotonic() + findCacheMs });
-  }
-
-  async function find(name: string): Promise<Lookup<Account>> {
-    const cached = cache.get(name);
-    if (cached !== undefined && cached.until > clock.monotonic()) return { kind: 'found', value: cached.account };
-    cache.delete(name);
-    const before = changes;
-    const found = await lookup(name);
-    if (found.kind !== 'found') return found;
-    const account = toAccount(found.value);
-    if (changes === before) remember(name, account);
-    return { kind: 'found', value: account };
-  }
+  const find = (name: string): Promise<Lookup<Account>> =>
+    found.get(name, async () => {
+      const stored = await lookup(name);
+      return stored.kind === 'found' ? { kind: 'found', value: toAccount(stored.value) } : stored;
+    });
 
   /** Columns for a new password. */
   async function secrets(password: string): Promise<readonly [string, string | null, string | null]> {
@@ -161,13 +153,13 @@ export async function openUsers(options: UsersOptions): Promise<Users> {
     ]);
   }
 
-  async function change(given: string, column: string, value: SqlValue): Promise<void> {
+  async function setColumn(given: string, column: string, value: SqlValue): Promise<void> {
     const { name } = checkedName(given);
-    const params = [value, clock.now(), name];
-    const [count] = await state.write([
-      { sql: `UPDATE users SET ${column} = ?, changed_at = ? WHERE name = ?`, params },
+    const count = await change(`UPDATE users SET ${column} = ?, changed_at = ? WHERE name = ?`, [
+      value,
+      clock.now(),
+      name,
     ]);
-    forget();
     if (count === 0) throw new AccountError('unknown', `There is no user "${name}"`);
   }
 
@@ -213,13 +205,10 @@ export async function openUsers(options: UsersOptions): Promise<Users> {
       const hashed =
         user.password === undefined ? [user.passwordHash ?? null, null, null] : await secrets(user.password);
       const now = clock.now();
-      const [count] = await state.write([
-        {
-          sql: 'INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING',
-          params: [name, local, domain, ...hashed, user.quotaBytes ?? null, user.disabled ? 1 : 0, now, now],
-        },
-      ]);
-      forget();
+      const count = await change(
+        'INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO NOTHING',
+        [name, local, domain, ...hashed, user.quotaBytes ?? null, user.disabled ? 1 : 0, now, now],
+      );
       if (count === 0) throw new AccountError('exists', `There is a user "${name}" already`);
       return {
         name,
@@ -230,20 +219,17 @@ export async function openUsers(options: UsersOptions): Promise<Users> {
     async setPassword(given, password) {
       const { name } = checkedName(given);
       const params = [...(await secrets(password)), clock.now(), name];
-      const [count] = await state.write([
-        {
-          sql: 'UPDATE users SET password = ?, scram_sha256 = ?, scram_sha1 = ?, changed_at = ? WHERE name = ?',
-          params,
-        },
-      ]);
+      const count = await change(
+        'UPDATE users SET password = ?, scram_sha256 = ?, scram_sha1 = ?, changed_at = ? WHERE name = ?',
+        params,
+      );
       if (count === 0) throw new AccountError('unknown', `There is no user "${name}"`);
     },
-    setQuota: (name, quotaBytes) => change(name, 'quota_bytes', quotaBytes ?? null),
-    setDisabled: (name, disabled) => change(name, 'disabled', disabled ? 1 : 0),
+    setQuota: (name, quotaBytes) => setColumn(name, 'quota_bytes', quotaBytes ?? null),
+    setDisabled: (name, disabled) => setColumn(name, 'disabled', disabled ? 1 : 0),
     async remove(given) {
       const { name } = checkedName(given);
-      const [count] = await state.write([{ sql: 'DELETE FROM users WHERE name = ?', params: [name] }]);
-      forget();
+      const count = await change('DELETE FROM users WHERE name = ?', [name]);
       if (count === 0) throw new AccountError('unknown', `There is no user "${name}"`);
     },
   };

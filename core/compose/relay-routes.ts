@@ -5,6 +5,7 @@ import path from 'node:path';
 import type { GatewayOptions, RouteOptions } from '../config/gateway-options.ts';
 import type { ConfigProblem, LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/load.ts';
+import { longestSocketPath } from '../lib/socket-path.ts';
 import type { Address } from '../mail/address.ts';
 import type { Reply } from '../mail/reply.ts';
 import type { RouteAnswer, RouteLookup, Transport } from '../queue/transport.ts';
@@ -30,7 +31,11 @@ function readEntries(
       void problems.push(config.locate(['routes', index, key], message));
     const hosts = route.hosts.flatMap(text => {
       const hop = parseNextHop(text, route.protocol === 'lmtp' ? 24 : 25);
-      if (!hop) problem('hosts', `'${text}' is not a next hop: expected 'host', 'host:port' or '[address]:port'`);
+      if (!hop)
+        problem(
+          'hosts',
+          `'${text}' is not a next hop: expected 'host', 'host:port', '[address]:port' or the path of a socket (at most ${longestSocketPath} bytes)`,
+        );
       return hop ? [hop] : [];
     });
     const secret = route.password === undefined ? undefined : readSecret(route.password, config.folder, env);

@@ -1,5 +1,6 @@
 // The whole configuration file as one schema. It yields the TypeScript types, the validation, `config/REFERENCE.md` and
 // `config/schema.json`. Every key has one sentence for the reference, and a default or is required.
+import { fitsSocket, longestSocketPath } from '../lib/socket-path.ts';
 import { byteSize, duration, secret, z } from './schema.ts';
 
 const portNumber = () => z.number().int().min(0).max(65535);
@@ -73,7 +74,14 @@ const listener = z.strictObject({
     .describe(
       'Protocol and policy: `smtp` relays in without AUTH, `submission` demands TLS and AUTH, `lmtp` takes mail from a local MTA, `imap`, `pop3` and `managesieve` serve mailboxes and rules.',
     ),
-  address: z.string().default('127.0.0.1').describe('Address to bind; `0.0.0.0` or `::` for all.'),
+  address: z
+    .string()
+    .refine(
+      text => !text.startsWith('/') || fitsSocket(text),
+      `The path of a socket has at most ${longestSocketPath} bytes`,
+    )
+    .default('127.0.0.1')
+    .describe('Address to bind; `0.0.0.0` or `::` for all; a path that starts with `/`: a unix socket.'),
   port: portNumber().describe('Port to bind; 0 takes a free one.'),
   tls: z
     .enum(['none', 'starttls', 'implicit'])
@@ -237,7 +245,9 @@ const nextHop = z.strictObject({
   hosts: z
     .array(z.string().min(1))
     .default([])
-    .describe('Next hops in order of preference: `host`, `host:port`, `[address]:port`. Empty: by MX records.'),
+    .describe(
+      'Next hops in order of preference: `host`, `host:port`, `[address]:port`, `/path` of a socket. Empty: by MX records.',
+    ),
   protocol: z.enum(['smtp', 'lmtp']).default('smtp').describe('Protocol towards the next hop.'),
   tls: z
     .enum(['none', 'opportunistic', 'required', 'verified', 'pinned'])

@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fitsSocket } from '../lib/socket-path.ts';
 
 /** `wake`: there is new work in the queue. `learn`: a quarantined message was judged; the argument is JSON. */
 export type ControlCommand = 'status' | 'reload' | 'stop' | 'fetch' | 'recipients' | 'wake' | 'learn';
@@ -20,12 +21,9 @@ export type ControlResponse =
 /** Longest line either side accepts, bytes. */
 export const maxControlLine = 1_048_576;
 
-/** sun_path of unix(7) holds 108 bytes with the terminating zero. */
-const longestSocketPath = 107;
-
 /** Where the gateway of this data folder listens; a folder too deep for a socket gets one in the folder for temporary files. */
 export function controlSocketPath(dataFolder: string): string {
   const inFolder = path.join(dataFolder, 'control.sock');
-  if (Buffer.byteLength(inFolder) <= longestSocketPath) return inFolder;
+  if (fitsSocket(inFolder)) return inFolder;
   return path.join(tmpdir(), `postern-${createHash('sha256').update(dataFolder).digest('hex').slice(0, 16)}.sock`);
 }

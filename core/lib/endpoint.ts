@@ -5,6 +5,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import type { Clock } from './clock.ts';
 import { raceSignal, startDeadline } from './deadline.ts';
+import { fitsSocket } from './socket-path.ts';
 
 export type Endpoint =
   | { readonly kind: 'unix'; readonly path: string }
@@ -12,11 +13,12 @@ export type Endpoint =
 
 /**
  * `/run/x.sock`, `unix:/run/x.sock`, `host`, `host:port`, `[::1]:port`, `tls://host:port`, and as milters are named:
- * `inet:port@host`. Undefined for anything else, or where the port is missing and there is no default.
+ * `inet:port@host`. Undefined for anything else, for a path too long for a socket, or where the port is missing and
+ * there is no default.
  */
 export function parseEndpoint(text: string, defaultPort?: number): Endpoint | undefined {
   const unix = /^(?:unix:|local:)?(\/.+)$/.exec(text);
-  if (unix?.[1]) return { kind: 'unix', path: unix[1] };
+  if (unix?.[1]) return fitsSocket(unix[1]) ? { kind: 'unix', path: unix[1] } : undefined;
   const milter = /^inet6?:(\d+)@(.+)$/.exec(text);
   const plain = /^(tls:\/\/)?(?:inet:)?(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::(\d+))?$/i.exec(text);
   const host = milter ? milter[2] : (plain?.[2] ?? plain?.[3]);

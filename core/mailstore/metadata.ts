@@ -1,6 +1,7 @@
 // Annotations of mailboxes and of the server (RFC 5464), kept in the state store: IMAP sets them, rules read them. No
 // mailbox is shared here, so that `/shared` and `/private` are both one user's.
 import type { Clock } from '../lib/clock.ts';
+import { createReadCache } from '../lib/read-cache.ts';
 import type { Migration, State, Statement } from '../state/state.ts';
 
 export interface Metadata {
@@ -35,18 +36,13 @@ const schema: readonly Migration[] = [
     ],
   },
 ];
-/** How long what another process wrote may go unseen. */
-const cacheMs = 2000;
-const maxCached = 1000;
 const none: ReadonlyMap<string, Buffer> = new Map();
 
 type Known = ReadonlyMap<string, ReadonlyMap<string, Buffer>>;
 
 export async function openMetadata(state: State, clock: Clock): Promise<Metadata> {
   await state.migrate('metadata', schema);
-  const cache = new Map<string, { readonly known: Known; readonly until: number }>();
-  /** Counted, so that what was read before a write is not kept after it. */
-  let writes = 0;
+  const read = createReadCache<Known>({ clock, keepMs: 2000, maxKeys: 1000 });
 
   async function load(user: string): Promise<Known> {
     const rows = await state.query('SELECT mailbox, name, value FROM metadata WHERE account = ? ORDER BY name', [user]);
@@ -59,25 +55,11 @@ export async function openMetadata(state: State, clock: Clock): Promise<Metadata
     return known;
   }
 
-  async function all(user: string): Promise<Known> {
-    const cached = cache.get(user);
-    if (cached !== undefined && cached.until > clock.monotonic()) return cached.known;
-    const before = writes;
-    const known = await load(user);
-    if (writes !== before) return known;
-    if (cache.size >= maxCached) cache.clear();
-    cache.set(user, { known, until: clock.monotonic() + cacheMs });
-    return known;
-  }
+  const all = (user: string): Promise<Known> => read.get(user, () => load(user));
 
   async function write(user: string, statements: readonly Statement[]): Promise<void> {
     if (statements.length === 0) return;
-    try {
-      await state.write(statements);
-    } finally {
-      writes += 1;
-      cache.delete(user);
-    }
+    await read.changing(user, () => state.write(statements));
   }
 
   return {

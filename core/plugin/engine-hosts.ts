@@ -3,6 +3,7 @@ import { duration, z } from '../config/schema.ts';
 import type { Clock } from '../lib/clock.ts';
 import { type Endpoint, formatEndpoint, parseEndpoint } from '../lib/endpoint.ts';
 import { createFailover, type Failover } from '../lib/failover.ts';
+import { longestSocketPath } from '../lib/socket-path.ts';
 import type { Host } from './contract.ts';
 
 const endpoint = (defaultPort?: number) =>
@@ -11,7 +12,7 @@ const endpoint = (defaultPort?: number) =>
     if (parsed) return parsed;
     ctx.addIssue({
       code: 'custom',
-      message: `Expected the path of a socket or 'host:port', such as '/run/x.sock', '127.0.0.1:${defaultPort ?? 1234}' or 'tls://scanner.example:${defaultPort ?? 1234}', found '${text}'`,
+      message: `Expected the path of a socket (at most ${longestSocketPath} bytes) or 'host:port', such as '/run/x.sock', '127.0.0.1:${defaultPort ?? 1234}' or 'tls://scanner.example:${defaultPort ?? 1234}', found '${text}'`,
     });
     return z.NEVER;
   });

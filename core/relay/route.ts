@@ -1,5 +1,6 @@
 // Where mail for a recipient goes: the most specific entry of the route table wins. The ideas of Postfix map one to one:
 // `transport(5)` lines are entries, `relayhost` is the entry `*`, [brackets] skip MX records.
+import { fitsSocket } from '../lib/socket-path.ts';
 import type { Address } from '../mail/address.ts';
 import type { RelayCredentials } from './client.ts';
 import type { TlsPolicy } from './tls-policy.ts';
@@ -80,9 +81,9 @@ export function createRouteTable(entries: readonly RouteEntry[], delimiter = '+'
   };
 }
 
-/** `host`, `host:port`, `[host]`, `[host]:port`, `[::1]:port`, `2001:db8::1`, `/path`. Undefined for what is none of these. */
+/** `host`, `host:port`, `[host]`, `[host]:port`, `[::1]:port`, `2001:db8::1`, `/path` of a socket. Undefined for what is none of these. */
 export function parseNextHop(text: string, defaultPort: number, byMx = false): NextHop | undefined {
-  if (text.startsWith('/')) return { host: text, port: 0, mx: false };
+  if (text.startsWith('/')) return fitsSocket(text) ? { host: text, port: 0, mx: false } : undefined;
   const match = /^(?:\[([^\]\s]+)\]|([^\s[\]]+?))(?::([a-z0-9-]+))?$/i.exec(text);
   if (!match) return undefined;
   const [, bracketed, plain, portText] = match;

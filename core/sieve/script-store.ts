@@ -3,7 +3,8 @@
 // deleted; a script is replaced whole or not at all. Bytes are kept as they came.
 import { createHash } from 'node:crypto';
 import type { Clock } from '../lib/clock.ts';
-import { type Migration, type State, StateError } from '../state/state.ts';
+import { createReadCache } from '../lib/read-cache.ts';
+import { type Migration, type SqlValue, type State, StateError } from '../state/state.ts';
 import type { Diagnostic } from './diagnostic.ts';
 
 export class ScriptError extends Error {
@@ -78,7 +79,6 @@ const schema: readonly Migration[] = [
     ],
   },
 ];
-const maxCached = 20_000;
 
 /** RFC 5804 §1.6: Net-Unicode without control characters and line separators, at most 128 characters. */
 export function scriptName(given: string): string {
@@ -97,24 +97,18 @@ export async function openScriptStore(options: ScriptStoreOptions): Promise<Siev
   const { state, clock, check } = options;
   const { maxScripts = 64, maxBytes = 256 * 1024, activeCacheMs = 2000 } = options;
   await state.migrate('sieve', schema);
-  const cache = new Map<string, { readonly script: ActiveScript | undefined; readonly until: number }>();
-  /** Counted, so that what was read before a write is not kept after it. */
-  let writes = 0;
+  const activeOf = createReadCache<ActiveScript | undefined>({ clock, keepMs: activeCacheMs, maxKeys: 20_000 });
 
   async function exists(user: string, name: string): Promise<boolean> {
     return (await state.query('SELECT 1 FROM sieve_script WHERE account = ? AND name = ?', [user, name])).length > 0;
   }
 
   /** One statement; the number of changed rows. */
-  async function change(user: string, sql: string, params: readonly (string | number | Uint8Array)[]): Promise<number> {
-    try {
+  const change = (user: string, sql: string, params: readonly SqlValue[]): Promise<number> =>
+    activeOf.changing(user, async () => {
       const [count = 0] = await state.write([{ sql, params }]);
       return count;
-    } finally {
-      writes += 1;
-      cache.delete(user);
-    }
-  }
+    });
 
   async function get(user: string, given: string): Promise<Buffer> {
     const name = scriptName(given);
@@ -153,22 +147,18 @@ export async function openScriptStore(options: ScriptStoreOptions): Promise<Siev
       }));
     },
     get,
-    async active(user) {
-      const cached = cache.get(user);
-      if (cached !== undefined && cached.until > clock.monotonic()) return cached.script;
-      const before = writes;
-      const [row] = await state.query('SELECT name, content, hash FROM sieve_script WHERE account = ? AND active = 1', [
-        user,
-      ]);
-      const script = row && {
-        name: String(row['name']),
-        content: Buffer.from(row['content'] as Uint8Array),
-        hash: String(row['hash']),
-      };
-      if (cache.size >= maxCached) cache.clear();
-      if (activeCacheMs > 0 && writes === before) cache.set(user, { script, until: clock.monotonic() + activeCacheMs });
-      return script;
-    },
+    active: user =>
+      activeOf.get(user, async () => {
+        const sql = 'SELECT name, content, hash FROM sieve_script WHERE account = ? AND active = 1';
+        const [row] = await state.query(sql, [user]);
+        return (
+          row && {
+            name: String(row['name']),
+            content: Buffer.from(row['content'] as Uint8Array),
+            hash: String(row['hash']),
+          }
+        );
+      }),
     async haveSpace(user, given, size) {
       const name = scriptName(given);
       refuseSize(size);

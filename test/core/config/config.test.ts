@@ -71,6 +71,11 @@ t.test('every problem names file, line and column, and the nearest known key', a
       ["Port 127.0.0.1:25 is taken by listener 'a' at config/postern.yaml:3:28"],
     ],
     [
+      'a path too long for a socket',
+      { 'postern.yaml': `listeners:\n  - { name: a, role: lmtp, port: 0, address: /${'x'.repeat(107)} }\nchain: []\n` },
+      ["The path of a socket has at most 107 bytes for 'listeners.0.address' at config/postern.yaml:2:37"],
+    ],
+    [
       'submission without TLS',
       { 'postern.yaml': 'listeners:\n  - { name: a, role: submission, port: 25, tls: none }\nchain: []\n' },
       [

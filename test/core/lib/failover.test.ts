@@ -23,6 +23,8 @@ t.test('where a service listens, in the ways it is written', async t => {
     'host:65536': undefined,
     'host:x': undefined,
     'run/x.sock': undefined,
+    [`/${'x'.repeat(106)}`]: `/${'x'.repeat(106)}`,
+    [`/${'ü'.repeat(54)}`]: undefined,
   };
   for (const [text, wanted] of Object.entries(spelled)) {
     const parsed = parseEndpoint(text, 3310);

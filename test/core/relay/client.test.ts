@@ -1,8 +1,8 @@
 // Opening a connection: AUTH by a real server of the same maker as the client, TLS that fails, sockets of LMTP.
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import net, { type AddressInfo } from 'node:net';
-import { networkInterfaces } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 import path from 'node:path';
 import { SMTPServer } from 'smtp-server';
 import t, { type Test } from 'tap';
@@ -82,7 +82,10 @@ t.test('TLS that fails: in clear where that is allowed, not at all otherwise', a
 
 t.test('LMTP over a socket of the file system', async t => {
   const peer = await startPeer(t, { extensions: ['PIPELINING', 'STARTTLS'] });
-  const socket = path.join(t.testdir(), 'lmtp');
+  // Not in a folder of the checkout: unix(7) has no room for a path of any length.
+  const folder = mkdtempSync(path.join(tmpdir(), 'postern-lmtp-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const socket = path.join(folder, 'lmtp');
   const bridge = net.createServer(inner => {
     const outer = net.connect(peer.port, '127.0.0.1');
     for (const each of [inner, outer]) each.on('error', () => undefined);

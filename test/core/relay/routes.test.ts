@@ -19,6 +19,7 @@ t.test('next hops', async t => {
     ['[IPv6:2001:db8::1]:26', { host: '2001:db8::1', port: 26, mx: false }],
     ['2001:db8::1', { host: '2001:db8::1', port: 25, mx: false }],
     ['/run/lmtp', { host: '/run/lmtp', port: 0, mx: false }],
+    [`/${'x'.repeat(107)}`, undefined],
     ['mail.test:99999', undefined],
     ['mail test', undefined],
     ['[]', undefined],
