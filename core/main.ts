@@ -106,9 +106,16 @@ program
   .option('--domain <domain>', 'domain that mail comes for; may be repeated', several)
   .option('--backend <host>', 'the server behind, host or host:port')
   .option('--ldap <url>', 'Active Directory with the recipients, ldaps://host')
-  .option('--ldap-bind <user>', 'who may read it; default: anonymous')
-  .option('--ldap-password-file <file>', 'file with the password')
-  .option('--ldap-ca <file>', 'PEM file of the authority that signed its certificate')
+  .option('--ldap-domain <domain>', 'in place of --ldap: its domain, whose SRV records name the domain controllers')
+  .option('--ldap-starttls', 'encrypt ldap:// by StartTLS; always so where a password crosses the network')
+  .option(
+    '--ldap-bind <user>',
+    'who may read it, user@domain or a DN; default: anonymous, which Active Directory refuses',
+  )
+  .option('--ldap-password-file <file>', 'file with the password; default: ldap-password beside the configuration')
+  .option('--ldap-password-env <variable>', 'environment variable with the password; the gateway needs it too')
+  .option('--ldap-base <dn>', 'where to search in it; default: what it names itself')
+  .option('--ldap-ca <file>', 'PEM file of the authority that signed its certificate, where that is a private one')
   .option('--pin', 'trust the certificate that it shows and no other')
   .option('--no-pin', 'do not pin its certificate')
   .option('--outbound <port>', 'port for its outgoing mail')

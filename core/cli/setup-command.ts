@@ -8,7 +8,9 @@ import { checkConfig } from '../gateway.ts';
 import { createDurableFiles } from '../lib/atomic-file.ts';
 import { createDns, systemServers } from '../net/dns.ts';
 import type { Answers } from '../setup/answers.ts';
-import { type Collector, collectAnswers, type SetupFlags } from '../setup/collect.ts';
+import { collectAnswers } from '../setup/collect.ts';
+import type { SecretFile } from '../setup/collect-directory.ts';
+import type { Collector, SetupFlags } from '../setup/collector.ts';
 import { mtaStsPolicy, type RecordState, recordLine, recordState, wantedRecords } from '../setup/dns-records.ts';
 import { exchangeScripts } from '../setup/exchange-script.ts';
 import { type Questions, silentQuestions, terminalQuestions } from '../setup/questions.ts';
@@ -50,8 +52,9 @@ async function mayWrite(file: string, { force, yes }: SetupOptions, questions: Q
 }
 
 /** Checked under a name beside it, then put in place as a whole. */
-async function install(context: CliContext, file: string, text: string): Promise<void> {
+async function install(context: CliContext, file: string, text: string, secret?: SecretFile): Promise<void> {
   await mkdir(path.dirname(file), { recursive: true });
+  if (secret) await createDurableFiles().write(secret.file, `${secret.text}\n`, { mode: 0o600 });
   const draft = `${file}.new`;
   await writeFile(draft, text, { mode: 0o644 });
   try {
@@ -99,7 +102,7 @@ export async function setup(context: CliContext, options: SetupOptions, invocati
   try {
     await mayWrite(file, options, questions);
     const collector: Collector = { context, flags: options, questions, silent, dns, configFile: file, say };
-    const answers = await collectAnswers(collector);
+    const { answers, secret } = await collectAnswers(collector);
     if (!silent && !(await questions.confirm(`Write ${file}?`, true)))
       throw new UsageError('Nothing was written', exitCodes.negative);
     const text = renderConfig(answers, `postern setup ${packageVersion()}`);
@@ -109,8 +112,9 @@ export async function setup(context: CliContext, options: SetupOptions, invocati
       options.dns?.length
         ? `${text}\ndns:\n  servers: [${servers.map(each => JSON.stringify(each)).join(', ')}]\n`
         : text,
+      secret,
     );
-    const written = [file];
+    const written = [file, ...(secret ? [secret.file] : [])];
     for (const script of exchangeScripts(answers)) written.push(await writeBeside(file, script.name, script.text));
     const states = await dnsStates(answers, dns);
     written.push(await writeBeside(file, 'dns-records.txt', recordsText(states)));

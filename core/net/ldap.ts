@@ -51,8 +51,8 @@ export interface LdapSearch {
   readonly scope: 'base' | 'sub';
   readonly filter: string;
   readonly attributes: readonly string[];
-  /** Deleted objects too, of a server whose root entry lists `showDeletedControl` ([MS-ADTS] 3.1.1.3.4.1.14). */
-  readonly showDeleted?: boolean;
+  /** OIDs of controls without a value that the server must heed or refuse (RFC 4511 §4.1.11). */
+  readonly controls?: readonly string[];
 }
 
 export interface LdapConnection {
@@ -68,8 +68,6 @@ type PagedRequest = { readonly scope: 'base' | 'sub'; readonly filter: string } 
   SearchOptions,
   'attributes' | 'explicitBufferAttributes'
 >;
-
-export const showDeletedControl = '1.2.840.113556.1.4.417';
 
 const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || host.startsWith('127.');
 
@@ -143,8 +141,8 @@ export async function connectLdap(options: LdapOptions, signal: AbortSignal): Pr
     if (!client.isBound) throw new Error(`${options.url} closed the connection`);
   }
   return {
-    async *search({ base, scope, filter, attributes, showDeleted }) {
-      const controls = showDeleted === true ? [new Control(showDeletedControl, { critical: true })] : [];
+    async *search({ base, scope, filter, attributes, controls: oids = [] }) {
+      const controls = oids.map(oid => new Control(oid, { critical: true }));
       const request = { scope, filter, attributes: [...attributes], explicitBufferAttributes: binary };
       const again = (dn: string) => async (attribute: string) => {
         usable();

@@ -25,8 +25,8 @@ export interface DirectoryConnection {
     readonly scope: 'base' | 'sub';
     readonly filter: string;
     readonly attributes: readonly string[];
-    /** Deleted objects too ([MS-ADTS] 3.1.1.3.4.1.14). */
-    readonly showDeleted?: boolean;
+    /** OIDs of controls that the server must heed or refuse. */
+    readonly controls?: readonly string[];
   }): AsyncIterable<readonly DirectoryEntry[]>;
   close(): Promise<void>;
 }
@@ -89,8 +89,8 @@ const shrinkAbove = 10;
 const shrinkShare = 0.5;
 const batchSize = 500;
 const firstRetryMs = 5_000;
-/** What the root entry lists where deleted objects can be asked for. */
-const showDeletedControl = '1.2.840.113556.1.4.417';
+/** Shows deleted objects too ([MS-ADTS] 3.1.1.3.4.1.14); the root entry lists it where they can be asked for. */
+export const showDeletedControl = '1.2.840.113556.1.4.417';
 
 /** Everything an entry says: `SMTP:primary@x`, `smtp:alias@x`, `user@x`; other schemes (X400, SIP, EUM) are none of ours. */
 export function addressesOf(values: readonly string[]): readonly string[] {
@@ -139,7 +139,7 @@ export async function openDirectory(parts: DirectoryParts): Promise<RecipientDir
     connection: DirectoryConnection,
     base: string,
     attributes: readonly string[],
-    more: { readonly showDeleted?: boolean } = {},
+    more: { readonly controls?: readonly string[] } = {},
   ) {
     for await (const [entry] of connection.search({
       base,
@@ -188,16 +188,17 @@ export async function openDirectory(parts: DirectoryParts): Promise<RecipientDir
     since: string,
   ): Promise<readonly string[] | undefined> {
     const found: string[] = [];
+    const controls = [showDeletedControl];
     try {
       // Without the right to list the container a search finds nothing and says nothing ([MS-ADTS] 6.1.1.4.2).
-      const container = await one(connection, `CN=Deleted Objects,${context}`, ['1.1'], { showDeleted: true });
+      const container = await one(connection, `CN=Deleted Objects,${context}`, ['1.1'], { controls });
       if (!container) return withoutDeleted('the container of deleted objects cannot be read');
       for await (const page of connection.search({
         base: context,
         scope: 'sub',
         filter: `(&(isDeleted=TRUE)${since})`,
         attributes: ids,
-        showDeleted: true,
+        controls,
       }))
         for (const entry of page) found.push(idOf(entry));
     } catch (error) {

@@ -1,4 +1,5 @@
 // What `postern setup` must know before it writes anything: from flags, from questions, or by default.
+import type { SecretReference } from '../config/schema.ts';
 import type { BackendFacts } from './probe-backend.ts';
 
 export const kinds = ['exchange', 'microsoft365', 'smtp', 'local'] as const;
@@ -13,12 +14,16 @@ export interface DkimAnswer {
   readonly record: string;
 }
 
+/** As `directories[]` of the configuration. */
 export interface DirectoryAnswer {
-  readonly url: string;
-  readonly bindDn?: string;
-  /** As the configuration names it. */
-  readonly passwordFile?: string;
+  /** A server by its URL, or those that the SRV records of a domain name. */
+  readonly at: { readonly url: string } | { readonly domain: string };
+  readonly startTls: boolean;
   readonly caFile?: string;
+  /** Absent: anonymous. */
+  readonly login?: { readonly bindDn: string; readonly password: SecretReference };
+  /** Absent: what the directory names itself. */
+  readonly base?: string;
 }
 
 export interface Answers {

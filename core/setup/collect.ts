@@ -5,73 +5,18 @@ import { existsSync, readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { hostname as machineName } from 'node:os';
 import path from 'node:path';
-import { type CliContext, UsageError } from '../cli/context.ts';
+import { UsageError } from '../cli/context.ts';
 import { makeKey, writeKey } from '../cli/dkim-command.ts';
 import { parseEndpoint } from '../lib/endpoint.ts';
 import { parseDomain } from '../mail/address.ts';
 import { keyRecord } from '../mail/dkim-key.ts';
-import type { Dns } from '../plugin/contract.ts';
-import { type Answers, type DirectoryAnswer, type DkimAnswer, type Kind, kinds } from './answers.ts';
+import { type Answers, type DkimAnswer, type Kind, kinds } from './answers.ts';
+import { directoryOf, type SecretFile } from './collect-directory.ts';
+import { type Collector, domainFault, obtain } from './collector.ts';
 import { type BackendFacts, probeBackend } from './probe-backend.ts';
-import { probeDirectory } from './probe-directory.ts';
-import type { Questions } from './questions.ts';
 import { findEngines, listAnswers, ownAddresses } from './surroundings.ts';
 
-export interface SetupFlags {
-  readonly kind?: string;
-  readonly hostname?: string;
-  readonly domain?: readonly string[];
-  readonly backend?: string;
-  readonly listen?: string;
-  readonly outbound?: string | false;
-  readonly network?: readonly string[];
-  readonly address?: readonly string[];
-  readonly data?: string;
-  readonly ldap?: string;
-  readonly ldapBind?: string;
-  readonly ldapPasswordFile?: string;
-  readonly ldapCa?: string;
-  readonly pin?: boolean;
-  readonly dkim?: boolean;
-}
-
-export interface Collector {
-  readonly context: CliContext;
-  readonly flags: SetupFlags;
-  readonly questions: Questions;
-  /** Nobody can be asked. */
-  readonly silent: boolean;
-  readonly dns: Dns;
-  /** Where the configuration goes. */
-  readonly configFile: string;
-  say(line: string): void;
-}
-
 const isKind = (text: string): text is Kind => (kinds as readonly string[]).includes(text);
-const domainFault = (name: string): string | undefined =>
-  name.includes('.') && !name.startsWith('[') && parseDomain(name) !== undefined
-    ? undefined
-    : `'${name}' is no domain name`;
-
-function checked(value: string, flag: string, check: (text: string) => string | undefined): string {
-  const fault = value === '' ? `is needed` : check(value);
-  if (fault === undefined) return value;
-  throw new UsageError(value === '' ? `${flag} is needed (or a terminal to ask on)` : `${flag}: ${fault}`);
-}
-
-/** The flag, or the answer to the question; without a terminal the default. */
-async function obtain(
-  { questions, silent }: Collector,
-  given: string | undefined,
-  flag: string,
-  question: string,
-  fallback: string,
-  check: (text: string) => string | undefined = () => undefined,
-): Promise<string> {
-  if (given !== undefined) return checked(given, flag, check);
-  return silent ? checked(fallback, flag, check) : questions.ask(question, fallback, check);
-}
-
 const splitNames = (text: string): readonly string[] => text.split(/[\s,]+/).filter(name => name !== '');
 
 async function domainsOf(collector: Collector, hostname: string): Promise<readonly string[]> {
@@ -152,59 +97,6 @@ async function backendOf(collector: Collector, kind: Kind, hostname: string, dom
   return { host, port, facts: probe.facts };
 }
 
-/** An Active Directory that knows the recipients; asked for before an Exchange only. */
-async function directoryOf(
-  collector: Collector,
-  kind: Kind,
-  domains: readonly string[],
-): Promise<DirectoryAnswer | undefined> {
-  const { flags, silent, questions, say, configFile } = collector;
-  const fault = (text: string): string | undefined =>
-    text === 'none' || /^ldaps?:\/\/[^/\s]+\/?$/.test(text)
-      ? undefined
-      : `'${text}' is neither ldap://host, ldaps://host nor none`;
-  if (kind === 'local' || (flags.ldap === undefined && (silent || kind !== 'exchange'))) return undefined;
-  const url = await obtain(
-    collector,
-    flags.ldap,
-    '--ldap',
-    'Active Directory with the recipients (ldaps://dc1.corp.example)',
-    'none',
-    fault,
-  );
-  if (url === 'none') return undefined;
-  const asked =
-    flags.ldapBind ??
-    (silent || flags.ldap !== undefined
-      ? ''
-      : await questions.ask('User that may read it (user@corp.example)', 'anonymous'));
-  const bindDn = asked === '' || asked === 'anonymous' ? undefined : asked;
-  const file =
-    bindDn === undefined
-      ? undefined
-      : await obtain(
-          collector,
-          flags.ldapPasswordFile,
-          '--ldap-password-file',
-          'File with its password',
-          path.join(path.dirname(configFile), 'ldap-password'),
-        );
-  const directory: DirectoryAnswer = {
-    url,
-    ...(bindDn === undefined ? {} : { bindDn }),
-    ...(file === undefined ? {} : { passwordFile: path.resolve(collector.context.workingFolder, file) }),
-    ...(flags.ldapCa === undefined ? {} : { caFile: path.resolve(collector.context.workingFolder, flags.ldapCa) }),
-  };
-  say(`Reading ${url} …`);
-  const probe = await probeDirectory(directory, directory.passwordFile, domains);
-  if (probe.kind === 'failed') say(`  Not read: ${probe.why}. 'postern doctor' asks again.`);
-  else {
-    say(`  ${probe.count} addresses, such as ${probe.samples.join(', ')}`);
-    for (const domain of probe.empty) say(`  None of them in ${domain}: all its mail would be refused`);
-  }
-  return directory;
-}
-
 async function pinOf({ flags, questions }: Collector, facts: BackendFacts | undefined): Promise<boolean> {
   const certificate = facts?.certificate;
   if (!certificate) return false;
@@ -261,7 +153,13 @@ async function listenOf(collector: Collector): Promise<Answers['listen']> {
   return read(text) ?? { address: '0.0.0.0', port: 25 };
 }
 
-export async function collectAnswers(collector: Collector): Promise<Answers> {
+export interface Collected {
+  readonly answers: Answers;
+  /** To be stored when the configuration is. */
+  readonly secret?: SecretFile;
+}
+
+export async function collectAnswers(collector: Collector): Promise<Collected> {
   const { context, flags, questions, say, dns } = collector;
   const kind = await obtain(
     collector,
@@ -305,13 +203,13 @@ export async function collectAnswers(collector: Collector): Promise<Answers> {
     `  zen.spamhaus.org: ${{ yes: 'answers', refused: 'refuses this resolver (public ones are not served)', lies: 'the resolver changes its answers', no: 'does not answer here' }[list]}`,
   );
   const addresses = flags.address && flags.address.length > 0 ? flags.address : ownAddresses().slice(0, 1);
-  return {
+  const answers: Answers = {
     kind,
     hostname: parseDomain(hostname) ?? hostname,
     domains,
     dataDir,
     ...(backend ? { backend } : {}),
-    ...(directory ? { directory } : {}),
+    ...(directory ? { directory: directory.answer } : {}),
     pin,
     listen: at,
     ...(outbound.port === undefined ? {} : { outboundPort: outbound.port }),
@@ -321,4 +219,5 @@ export async function collectAnswers(collector: Collector): Promise<Answers> {
     dkim: sign ? await keysOf(collector, domains) : [],
     addresses,
   };
+  return { answers, ...(directory?.secret ? { secret: directory.secret } : {}) };
 }

@@ -39,14 +39,23 @@ function domains(answers: Answers): readonly string[] {
 
 function directories({ directory }: Answers): readonly string[] {
   if (!directory) return [];
+  const { at, startTls, caFile, login, base } = directory;
   return [
     '# Copied here and kept current: `postern recipients status` shows it.',
     'directories:',
     '  - name: corp',
-    `    urls: ${flow([directory.url])}`,
-    ...(directory.caFile === undefined ? [] : [`    caFile: ${quote(directory.caFile)}`]),
-    ...(directory.bindDn === undefined ? [] : [`    bindDn: ${JSON.stringify(directory.bindDn)}`]),
-    ...(directory.passwordFile === undefined ? [] : [`    password: { file: ${quote(directory.passwordFile)} }`]),
+    'url' in at
+      ? `    urls: ${flow([at.url])}`
+      : `    domain: ${quote(at.domain)}   # its SRV records name the servers`,
+    ...(startTls ? ['    startTls: true'] : []),
+    ...(caFile === undefined ? [] : [`    caFile: ${quote(caFile)}`]),
+    ...(login === undefined
+      ? []
+      : [
+          `    bindDn: ${JSON.stringify(login.bindDn)}`,
+          `    password: ${'env' in login.password ? `{ env: ${quote(login.password.env)} }` : `{ file: ${quote(login.password.file)} }`}`,
+        ]),
+    ...(base === undefined ? [] : [`    base: ${JSON.stringify(base)}`]),
     '',
   ];
 }

@@ -3,14 +3,8 @@
 
 import type { AddressInfo } from 'node:net';
 import { createServer, type Socket } from 'node:net';
-import {
-  BerReader,
-  BerWriter,
-  Control,
-  ControlParser,
-  PagedResultsControl,
-  showDeletedControl,
-} from '../../core/net/ldap.ts';
+import { BerReader, BerWriter, Control, ControlParser, PagedResultsControl } from '../../core/net/ldap.ts';
+import { showDeletedControl } from '../../core/recipients/directory.ts';
 
 export interface FakeEntry {
   readonly dn: string;

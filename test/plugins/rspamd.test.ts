@@ -17,7 +17,8 @@ import { corpusMessages } from '../harness/corpus.ts';
 import { requireEngines } from '../harness/engine.ts';
 import { engineFolder } from '../harness/engine-process.ts';
 import { startFaultServer } from '../harness/fault-server.ts';
-import { type Answered, type ClientFacts, type DrivenPlugin, type PluginSetup, plugin } from '../harness/plugin.ts';
+import { fieldsOf } from '../harness/message-fields.ts';
+import { type ClientFacts, type DrivenPlugin, type PluginSetup, plugin } from '../harness/plugin.ts';
 import { testHost } from '../harness/plugin-host.ts';
 import { startRspamd } from '../harness/rspamd.ts';
 import { gtube } from '../harness/spamd.ts';
@@ -41,9 +42,6 @@ async function open(
   await p.rcpt('jürgen@example.org');
   return p;
 }
-type Fields = { headers: { get(name: string): { value: string } | undefined; all(name: string): unknown[] } };
-const fieldsOf = ({ outcome }: Answered<{ readonly kind: string }>): Fields['headers'] =>
-  (outcome as unknown as { message: Fields }).message.headers;
 
 t.test('a real rspamd: scores, fields, its action, corpus mail, learning; then frozen and stopped', async t => {
   if (!requireEngines(t, 'rspamd', 'rspamd')) return;

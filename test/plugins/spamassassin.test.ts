@@ -13,7 +13,8 @@ import { corpusMessages } from '../harness/corpus.ts';
 import { requireEngines } from '../harness/engine.ts';
 import { engineFolder } from '../harness/engine-process.ts';
 import { startFaultServer } from '../harness/fault-server.ts';
-import { type Answered, type ClientFacts, type DrivenPlugin, type PluginSetup, plugin } from '../harness/plugin.ts';
+import { fieldsOf } from '../harness/message-fields.ts';
+import { type ClientFacts, type DrivenPlugin, type PluginSetup, plugin } from '../harness/plugin.ts';
 import { testHost } from '../harness/plugin-host.ts';
 import { gtube, startSpamd } from '../harness/spamd.ts';
 import { testMessage } from '../harness/test-message.ts';
@@ -35,9 +36,6 @@ async function open(
   for (const each of to) await p.rcpt(each);
   return p;
 }
-type Fields = { headers: { get(name: string): { value: string } | undefined; all(name: string): unknown[] } };
-const fieldsOf = ({ outcome }: Answered<{ readonly kind: string }>): Fields['headers'] =>
-  (outcome as unknown as { message: Fields }).message.headers;
 
 t.test('scores, header fields and thresholds with a real spamd, over TCP and unix socket', async t => {
   if (!requireEngines(t, 'spamassassin', 'spamd')) return;

@@ -2,8 +2,7 @@
 import path from 'node:path';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
-import { showDeletedControl } from '../../../core/net/ldap.ts';
-import type { RecipientDirectory } from '../../../core/recipients/directory.ts';
+import { type RecipientDirectory, showDeletedControl } from '../../../core/recipients/directory.ts';
 import { recipientMigrations } from '../../../core/recipients/directory-store.ts';
 import { openSqliteState } from '../../../core/state/sqlite.ts';
 import { openTestDirectory } from '../../harness/directory.ts';

@@ -7,67 +7,20 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { PassThrough } from 'node:stream';
 import t, { type Test } from 'tap';
-import type { CliContext } from '../../../core/cli/context.ts';
-import { type DoctorOptions, doctor } from '../../../core/cli/doctor-command.ts';
-import { type SetupOptions, setup } from '../../../core/cli/setup-command.ts';
+import type { SetupOptions } from '../../../core/cli/setup-command.ts';
 import type { Finding } from '../../../core/doctor/finding.ts';
 import { checkClock } from '../../../core/doctor/local-checks.ts';
-import { systemClock } from '../../../core/lib/clock.ts';
 import { selfSignedCertificate } from '../../../core/net/self-signed.ts';
 import { startDnsServer } from '../../harness/dns-server.ts';
 import { requireEngines } from '../../harness/engine.ts';
 import { until } from '../../harness/gateway-files.ts';
 import { freePorts, runPostern, startGatewayProcess } from '../../harness/gateway-process.ts';
 import { heldClock } from '../../harness/held-clock.ts';
-import { guardedLogger } from '../../harness/log-guard.ts';
 import { makePostfix, type Postfix } from '../../harness/postfix.ts';
-import { makeSlapd } from '../../harness/slapd.ts';
 import { SmtpClient } from '../../harness/smtp-client.ts';
 import { startPeer } from '../relay/peers.ts';
-
-/** A command in process, on a terminal that types `input` where questions come. */
-function terminal(folder: string, answers: readonly string[] = [], tty = true) {
-  const stdin = Object.assign(new PassThrough(), { isTTY: tty });
-  const stdout = new PassThrough();
-  const rest = [...answers];
-  let text = '';
-  stdout.on('data', (chunk: Buffer) => {
-    text += chunk.toString();
-    // A question ends without a line end; what follows it is the next answer.
-    if (/\]?: $/.test(text) && rest.length > 0) {
-      const answer = rest.shift() ?? '';
-      text += `${answer}\n`;
-      stdin.write(`${answer}\n`);
-    }
-  });
-  const context = (json: boolean): CliContext => ({
-    env: {},
-    workingFolder: folder,
-    stdin,
-    stdout,
-    stderr: stdout,
-    clock: systemClock,
-    log: guardedLogger(),
-    configFile: path.join(folder, 'postern.yaml'),
-    program: { command: '', args: [] },
-    json,
-    color: false,
-    onSignal: () => undefined,
-    onFault: () => undefined,
-  });
-  return {
-    output: () => text,
-    setup: (options: SetupOptions) =>
-      setup(context(false), options, { optsWithGlobals: () => ({ config: [path.join(folder, 'postern.yaml')] }) }),
-    async doctor(options: Partial<DoctorOptions>) {
-      text = '';
-      const code = await doctor(context(true), { ntp: '127.0.0.1:9', ...options });
-      return { code, found: JSON.parse(text) as readonly Finding[] };
-    },
-  };
-}
+import { terminal } from './terminal.ts';
 
 async function exchange(t: Test, recipients?: readonly string[]): Promise<Postfix> {
   // Not in `t.testdir()`, which empties the folder at its second call.
@@ -269,60 +222,6 @@ t.test('on a terminal, in front of Exchange: to the first filtered message', { t
     later.found.filter(each => each.area === 'backend' && each.state === 'fail'),
     [{ detail: /another certificate/ }],
   );
-});
-
-t.test('recipients from a directory', { timeout: 200_000 }, async t => {
-  if (!requireEngines(t, 'postern setup with a directory', 'slapd')) return;
-  const slapd = await makeSlapd(t);
-  slapd.load([
-    { kind: 'user', cn: 'bob', proxyAddresses: ['SMTP:bob@example.org', 'smtp:robert@example.org'] },
-    { kind: 'group', cn: 'sales', proxyAddresses: ['SMTP:sales@example.org'] },
-  ]);
-  await slapd.start();
-  const dns = await startDnsServer({});
-  t.teardown(() => dns.close());
-  const [port = 0] = await freePorts(1);
-  const folder = path.join(t.testdir({ right: slapd.password, wrong: 'wrong' }), 'etc');
-  const options = {
-    yes: true,
-    kind: 'smtp',
-    backend: '127.0.0.1:9',
-    hostname: 'mx.example.org',
-    domain: ['example.org', 'example.net'],
-    listen: `127.0.0.1:${port}`,
-    outbound: false,
-    data: 'data',
-    dns: [dns.address],
-    ldap: slapd.url,
-    ldapBind: slapd.bindDn,
-  } as const;
-  const shell = terminal(folder, [], false);
-  t.equal(await shell.setup({ ...options, ldapPasswordFile: path.join(t.testdirName, 'wrong') }), 0);
-  t.match(shell.output(), /Not read: /);
-  t.equal(await shell.setup({ ...options, ldapPasswordFile: path.join(t.testdirName, 'right'), force: true }), 0);
-  t.match(shell.output(), /3 addresses, such as .*bob@example\.org/);
-  t.match(shell.output(), /None of them in example\.net/);
-  t.ok(existsSync(path.join(folder, 'postern.yaml.old')), 'the old one is kept');
-  t.match(await terminal(folder).doctor({ only: ['directory'] }), { code: 0, found: [{ state: 'skip' }] });
-  const gateway = await startGatewayProcess(path.join(folder, 'postern.yaml'), port);
-  t.teardown(() => gateway.end('SIGKILL'));
-  // Each time in a session of its own: one that hears too many errors is ended.
-  const asked = async (recipient: string): Promise<string> => {
-    const smtp = await SmtpClient.open(port);
-    await smtp.command('EHLO client.example.net');
-    await smtp.command('MAIL FROM:<a@example.net>');
-    const reply = await smtp.command(`RCPT TO:<${recipient}>`, /^/);
-    smtp.close();
-    return reply;
-  };
-  // The copy is made in the background; until then nobody is refused for good.
-  await until(async () => /^250/.test(await asked('robert@example.org')), 'the copy of the directory');
-  t.match(await asked('zoe@example.org'), /^550 5\.1\.1/);
-  t.match(await terminal(folder).doctor({ only: ['directory'] }), {
-    code: 0,
-    found: [{ state: 'ok', detail: /^3 addresses/ }],
-  });
-  t.equal(await gateway.end('SIGTERM'), 0);
 });
 
 t.test('by flags alone', { timeout: 200_000 }, async t => {
