@@ -3,11 +3,16 @@
 // - per account and address: one machine trying one account;
 // - per account from everywhere: many machines trying one account. An address from which the account logged in lately is
 //   exempt from this one, so that an attack does not lock the owner out.
-// A client that repeats the same wrong password (a forgotten phone) is counted once. Only this file knows the limiter.
+// A client that repeats the same wrong password (a forgotten phone) is counted once.
+//
+// An attempt under way takes the place of a failure until it is decided, so that attempts side by side are no more guesses
+// than attempts one after the other. Where failures and attempts under way together reach a limit, the next one waits for
+// its turn: clients that open ten connections at once all log in. It is refused only once the failures alone reach it.
+// Looking and counting are one step (no await between), hence counters of our own.
 import { createHmac, randomBytes } from 'node:crypto';
 import { BlockList, isIPv4 } from 'node:net';
-import { RateLimiterMemory } from 'rate-limiter-flexible';
 import type { Clock } from '../lib/clock.ts';
+import type { AuthResult } from './directory.ts';
 
 export interface AuthLimitOptions {
   /** Failures that are let pass in `windowSeconds`, then refusal until the window ends. Defaults: 30, 10, 100. */
@@ -29,13 +34,18 @@ export interface Attempt {
 }
 
 export interface AuthLimits {
-  /** Which limit stands against it, for the log; undefined = go on. */
-  blocked(attempt: Attempt): Promise<'address' | 'account' | undefined>;
-  failed(attempt: Attempt): Promise<void>;
-  succeeded(attempt: Attempt): Promise<void>;
+  /** The sentence for the log where failures have reached a limit; undefined = go on. */
+  blocked(attempt: Attempt): string | undefined;
+  /**
+   * What `judge` says, asked when it is the attempt's turn: `refused` counts as a failure, `ok` clears those of this
+   * account and address, `unavailable` and a rejection count for nothing. `unavailable` without asking where a limit
+   * stands against it. `judge` must settle: others may be waiting for it.
+   */
+  within(attempt: Attempt, judge: () => Promise<AuthResult>): Promise<AuthResult>;
 }
 
 const maxRemembered = 20_000;
+const maxWaiting = 1000;
 
 /** IPv4 as it is; IPv6 by its /64, which one customer holds whole. */
 export function addressKey(given: string): string {
@@ -65,6 +75,12 @@ function exemption(networks: readonly string[]): (address: string) => boolean {
   };
 }
 
+function dropOldest(entries: Map<string, unknown>): void {
+  if (entries.size <= maxRemembered) return;
+  const [oldest] = entries.keys();
+  if (oldest !== undefined) entries.delete(oldest);
+}
+
 /** A set that forgets its oldest entries and those older than `ttlMs`. */
 function memory(clock: Clock, ttlMs: number) {
   const entries = new Map<string, number>();
@@ -73,53 +89,145 @@ function memory(clock: Clock, ttlMs: number) {
     add(key: string): void {
       entries.delete(key);
       entries.set(key, clock.monotonic() + ttlMs);
-      if (entries.size <= maxRemembered) return;
-      const [oldest] = entries.keys();
-      if (oldest !== undefined) entries.delete(oldest);
+      dropOldest(entries);
     },
   };
 }
 
+/** Failures by key, for `windowMs` from the first of them, and attempts under way. */
+function counter(clock: Clock, limit: 'address' | 'account', points: number, windowMs: number) {
+  const failures = new Map<string, { count: number; readonly until: number }>();
+  const underWay = new Map<string, number>();
+  const current = (key: string) => {
+    const found = failures.get(key);
+    return found !== undefined && found.until > clock.monotonic() ? found : undefined;
+  };
+  const room = (key: string): number => points - (current(key)?.count ?? 0);
+  return {
+    limit,
+    spent: (key: string): boolean => room(key) <= 0,
+    full: (key: string): boolean => room(key) <= (underWay.get(key) ?? 0),
+    enter: (key: string): void => void underWay.set(key, (underWay.get(key) ?? 0) + 1),
+    leave(key: string): void {
+      const left = (underWay.get(key) ?? 0) - 1;
+      if (left > 0) underWay.set(key, left);
+      else underWay.delete(key);
+    },
+    fail(key: string): void {
+      const known = current(key);
+      if (known) {
+        known.count++;
+        return;
+      }
+      failures.delete(key);
+      failures.set(key, { count: 1, until: clock.monotonic() + windowMs });
+      dropOldest(failures);
+    },
+    forget: (key: string): void => void failures.delete(key),
+  };
+}
+
+type Turn = { readonly kind: 'go'; readonly leave: () => void } | { readonly kind: 'blocked'; readonly why: string };
+
+interface Waiting {
+  readonly attempt: Attempt;
+  readonly resolve: (turn: Turn) => void;
+}
+
 export function authLimits(options: AuthLimitOptions): AuthLimits {
-  const { perAddress = 30, perAccountAndAddress = 10, perAccount = 100, windowSeconds: duration = 600 } = options;
-  const byAddress = new RateLimiterMemory({ keyPrefix: 'address', points: perAddress, duration });
-  const byBoth = new RateLimiterMemory({ keyPrefix: 'both', points: perAccountAndAddress, duration });
-  const byAccount = new RateLimiterMemory({ keyPrefix: 'account', points: perAccount, duration });
+  const { perAddress = 30, perAccountAndAddress = 10, perAccount = 100, windowSeconds = 600, clock } = options;
+  const windowMs = windowSeconds * 1000;
+  const byAddress = counter(clock, 'address', perAddress, windowMs);
+  const byBoth = counter(clock, 'account', perAccountAndAddress, windowMs);
+  const byAccount = counter(clock, 'account', perAccount, windowMs);
   const isExempt = exemption(options.exempt ?? []);
   const secret = randomBytes(32);
-  const wrong = memory(options.clock, duration * 1000);
-  const trusted = memory(options.clock, 30 * 86_400_000);
+  const wrong = memory(clock, windowMs);
+  const trusted = memory(clock, 30 * 86_400_000);
+  const waiting = new Set<Waiting>();
 
   const keys = ({ address, account }: Attempt) => {
     const network = addressKey(address);
     return { network, both: `${network} ${account}`, account };
   };
-  const spent = async (limiter: RateLimiterMemory, key: string): Promise<boolean> => {
-    const found = await limiter.get(key);
-    return found !== null && found.consumedPoints >= limiter.points;
-  };
+
+  /** The counters that may stand against it, each with its key. */
+  function boundsOf(attempt: Attempt) {
+    if (isExempt(attempt.address)) return [];
+    const { network, both, account } = keys(attempt);
+    const here = [{ by: byAddress, key: network } as const, { by: byBoth, key: both } as const];
+    return trusted.has(both) ? here : [...here, { by: byAccount, key: account } as const];
+  }
+
+  function blocked(attempt: Attempt): string | undefined {
+    const spent = boundsOf(attempt).find(({ by, key }) => by.spent(key));
+    return spent && `too many failed logins of this ${spent.by.limit}`;
+  }
+
+  /** With `go` it is under way until it leaves; undefined: it has to wait. */
+  function look(attempt: Attempt): Turn | undefined {
+    const why = blocked(attempt);
+    if (why !== undefined) return { kind: 'blocked', why };
+    const bounds = boundsOf(attempt);
+    // Then an attempt with that key is under way: when it leaves, those that wait are looked at again.
+    if (bounds.some(({ by, key }) => by.full(key))) return undefined;
+    for (const { by, key } of bounds) by.enter(key);
+    return {
+      kind: 'go',
+      leave() {
+        for (const { by, key } of bounds) by.leave(key);
+        wakeWaiting();
+      },
+    };
+  }
+
+  function wakeWaiting(): void {
+    for (const each of waiting) {
+      const turn = look(each.attempt);
+      if (turn === undefined) continue;
+      waiting.delete(each);
+      each.resolve(turn);
+    }
+  }
+
+  async function turnOf(attempt: Attempt): Promise<Turn> {
+    const turn = look(attempt);
+    if (turn !== undefined) return turn;
+    if (waiting.size >= maxWaiting) return { kind: 'blocked', why: 'too many logins are waiting' };
+    return new Promise(resolve => waiting.add({ attempt, resolve }));
+  }
+
+  function failed(attempt: Attempt): void {
+    const { network, both, account } = keys(attempt);
+    if (attempt.password !== undefined) {
+      const mark = createHmac('sha256', secret).update(`${both}\0${attempt.password}`).digest('base64');
+      if (wrong.has(mark)) return;
+      wrong.add(mark);
+    }
+    byAddress.fail(network);
+    byBoth.fail(both);
+    byAccount.fail(account);
+  }
+
+  function succeeded(attempt: Attempt): void {
+    const { both } = keys(attempt);
+    trusted.add(both);
+    byBoth.forget(both);
+  }
 
   return {
-    async blocked(attempt) {
-      if (isExempt(attempt.address)) return undefined;
-      const { network, both, account } = keys(attempt);
-      if (await spent(byAddress, network)) return 'address';
-      if (await spent(byBoth, both)) return 'account';
-      return !trusted.has(both) && (await spent(byAccount, account)) ? 'account' : undefined;
-    },
-    async failed(attempt) {
-      const { network, both, account } = keys(attempt);
-      if (attempt.password !== undefined) {
-        const mark = createHmac('sha256', secret).update(`${both}\0${attempt.password}`).digest('base64');
-        if (wrong.has(mark)) return;
-        wrong.add(mark);
+    blocked,
+    async within(attempt, judge) {
+      const turn = await turnOf(attempt);
+      if (turn.kind === 'blocked') return { kind: 'unavailable', why: turn.why };
+      try {
+        const result = await judge();
+        if (result.kind === 'refused') failed(attempt);
+        if (result.kind === 'ok') succeeded(attempt);
+        return result;
+      } finally {
+        turn.leave();
       }
-      await Promise.all([byAddress.penalty(network), byBoth.penalty(both), byAccount.penalty(account)]);
-    },
-    async succeeded(attempt) {
-      const { both } = keys(attempt);
-      trusted.add(both);
-      await byBoth.delete(both);
     },
   };
 }

@@ -97,19 +97,23 @@ export function makeAuthenticator(
     ...(password !== undefined && { password }),
   });
 
-  async function check(found: Lookup<StoredAccount>, password: string): Promise<string | undefined> {
+  async function judge(found: Lookup<StoredAccount>, password: string): Promise<AuthResult> {
+    const refused = (why: string): AuthResult => ({ kind: 'refused', why });
+    if (Buffer.byteLength(password) > maxPasswordBytes || password.includes('\0'))
+      return refused('password is too long or holds NUL');
     const stored = found.kind === 'found' ? found.value : undefined;
     if (stored?.password === undefined) {
       await passwords.waste(password);
-      return stored === undefined ? 'no such account' : 'account without a password';
+      return refused(stored === undefined ? 'no such account' : 'account without a password');
     }
     const match = cache.has(stored, password) ? 'match' : await passwords.verify(stored.password, password);
-    if (match === 'match') return stored.disabled ? 'account is disabled' : undefined;
+    if (match === 'match')
+      return stored.disabled ? refused('account is disabled') : { kind: 'ok', account: toAccount(stored) };
     if (!passwords.isCurrent(stored.password)) await passwords.waste(password);
-    if (match === 'mismatch') return 'wrong password';
+    if (match === 'mismatch') return refused('wrong password');
     const { scheme } = splitScheme(stored.password);
     options.warn('Password scheme cannot be verified', { account: stored.name, scheme });
-    return `password scheme "${scheme}" cannot be verified here`;
+    return refused(`password scheme "${scheme}" cannot be verified here`);
   }
 
   async function upgrade(account: StoredAccount, password: string): Promise<void> {
@@ -122,29 +126,17 @@ export function makeAuthenticator(
 
   async function authenticate(name: string, password: string, from: AuthOrigin): Promise<AuthResult> {
     const startedAt = clock.monotonic();
-    const refuse = async (why: string): Promise<AuthResult> => {
-      await wait(startedAt + refusalAfterMs - clock.monotonic());
-      return { kind: 'refused', why };
-    };
     try {
       const found = await source.lookup(name);
       if (found.kind === 'unavailable') return found;
-      const attempt = attemptBy(name, from, found, password);
-      const limit = await limits.blocked(attempt);
-      if (limit !== undefined) return { kind: 'unavailable', why: `too many failed logins of this ${limit}` };
-      const tooLong = Buffer.byteLength(password) > maxPasswordBytes || password.includes('\0');
-      const why = tooLong ? 'password is too long or holds NUL' : await check(found, password);
-      if (why !== undefined || found.kind !== 'found') {
-        await limits.failed(attempt);
-        return await refuse(why ?? 'no such account');
-      }
-      await limits.succeeded(attempt);
-      if (!cache.has(found.value, password)) {
+      const result = await limits.within(attemptBy(name, from, found, password), () => judge(found, password));
+      if (result.kind === 'refused') await wait(startedAt + refusalAfterMs - clock.monotonic());
+      if (result.kind === 'ok' && found.kind === 'found' && !cache.has(found.value, password)) {
         cache.add(found.value, password);
         // Not awaited: the client need not wait for a hash that helps next time.
         void upgrade(found.value, password);
       }
-      return { kind: 'ok', account: toAccount(found.value) };
+      return result;
     } catch (error) {
       return { kind: 'unavailable', why: describe(error) };
     }
@@ -178,24 +170,25 @@ export function makeAuthenticator(
       const found = await source.lookup(name);
       if (found.kind === 'unavailable') return found;
       const attempt = attemptBy(name, from, found);
-      const limit = await limits.blocked(attempt);
-      if (limit !== undefined) return { kind: 'unavailable', why: `too many failed logins of this ${limit}` };
+      const limit = limits.blocked(attempt);
+      if (limit !== undefined) return { kind: 'unavailable', why: limit };
       const account = found.kind === 'found' ? found.value : undefined;
       const verifier = account && storedVerifier(account, hash);
       const startedAt = clock.monotonic();
       return {
         kind: 'verifier',
         verifier: verifier ?? madeUpVerifier(name, hash),
+        // Only here it is under way: a client may leave an exchange where it is, and others would wait for it.
         async finish(proofHolds) {
-          if (proofHolds && account !== undefined && verifier !== undefined && !account.disabled) {
-            await limits.succeeded(attempt);
+          const result = await limits.within(attempt, async () => {
+            if (account === undefined) return { kind: 'refused', why: 'no such account' };
+            if (verifier === undefined) return { kind: 'refused', why: `no SCRAM-${hash} verifier is stored yet` };
+            if (!proofHolds) return { kind: 'refused', why: 'wrong password' };
+            if (account.disabled) return { kind: 'refused', why: 'account is disabled' };
             return { kind: 'ok', account: toAccount(account) };
-          }
-          await limits.failed(attempt);
-          await wait(startedAt + refusalAfterMs - clock.monotonic());
-          if (account === undefined) return { kind: 'refused', why: 'no such account' };
-          if (verifier === undefined) return { kind: 'refused', why: `no SCRAM-${hash} verifier is stored yet` };
-          return { kind: 'refused', why: proofHolds ? 'account is disabled' : 'wrong password' };
+          });
+          if (result.kind === 'refused') await wait(startedAt + refusalAfterMs - clock.monotonic());
+          return result;
         },
       };
     } catch (error) {

@@ -73,12 +73,7 @@ export function createTokenVerifier(options: TokenVerifierOptions): VerifyToken 
     const account = username === '' ? `token from ${from.address}` : username.toLowerCase().slice(0, 320);
     const attempt = { address: from.address, account, password: token };
     try {
-      const limit = await limits.blocked(attempt);
-      if (limit !== undefined) return { kind: 'unavailable', why: `too many failed logins of this ${limit}` };
-      const result = await judge(token, username);
-      if (result.kind === 'refused') await limits.failed(attempt);
-      if (result.kind === 'ok') await limits.succeeded(attempt);
-      return result;
+      return await limits.within(attempt, () => judge(token, username));
     } catch (error) {
       return { kind: 'unavailable', why: error instanceof Error ? error.message : String(error) };
     }

@@ -72,7 +72,12 @@ export function dryHost(clock: Clock): Omit<SieveHost, 'message' | 'envelope'> {
     clock,
     mailboxes: { exists: async () => true, store: refuseToAct },
     outgoing: { send: refuseToAct },
-    tracking: { seen: async () => false, remember: async () => undefined },
+    tracking: {
+      seen: async () => false,
+      remember: async () => undefined,
+      claim: async () => true,
+      forget: async () => undefined,
+    },
     settings: verdictSources('X-Spam-Status', 'X-Virus-Status'),
   };
 }

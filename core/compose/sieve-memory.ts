@@ -1,6 +1,6 @@
 // What rules remember over messages (vacation, duplicate, notices to owners), per account, with expiry.
 import type { TrackingPort } from '../sieve/ports.ts';
-import type { MemoryStore } from '../state/memory.ts';
+import type { ClaimStore } from '../state/memory.ts';
 import type { Migration, State } from '../state/state.ts';
 
 /** Releases before had a table for this alone; what it holds moves over. */
@@ -27,7 +27,7 @@ export interface SieveMemory {
   of(account: string): TrackingPort;
 }
 
-export async function openSieveMemory(state: State, memory: MemoryStore): Promise<SieveMemory> {
+export async function openSieveMemory(state: State, memory: ClaimStore): Promise<SieveMemory> {
   await state.migrate('sieve-memory', schema);
   return {
     of(account) {
@@ -35,6 +35,8 @@ export async function openSieveMemory(state: State, memory: MemoryStore): Promis
       return {
         seen: async key => (await own.get(key)) !== undefined,
         remember: (key, seconds) => own.set(key, '', seconds * 1000),
+        claim: (key, seconds) => own.claim(key, seconds * 1000),
+        forget: async key => void (await own.delete(key)),
       };
     },
   };

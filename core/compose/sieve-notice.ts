@@ -74,8 +74,7 @@ export async function tellOwner(parts: RuleParts, failure: Failure): Promise<voi
   try {
     const memory = parts.memory.of(user);
     const key = `notice:${script.hash}`;
-    if (await memory.seen(key)) return;
-    await memory.remember(key, noticeSeconds);
+    if (!(await memory.claim(key, noticeSeconds))) return;
     const notice = ruleNotice({
       user,
       hostname,

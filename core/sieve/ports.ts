@@ -89,6 +89,10 @@ export interface TrackingPort {
   seen(key: string): Promise<boolean>;
   /** Seconds from now. */
   remember(key: string, seconds: number): Promise<void>;
+  /** Remembers what was not `seen`, in one step: of several who ask at once it is true for one. */
+  claim(key: string, seconds: number): Promise<boolean>;
+  /** Gives a claim back. */
+  forget(key: string): Promise<void>;
 }
 
 /** RFC 6134. Names as the script gives them, `urn:ietf:params:sieve:addrbook:x` in its short form `:addrbook:x`. */

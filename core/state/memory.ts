@@ -26,6 +26,17 @@ export interface MemoryStore {
   of(owner: string): Memory;
 }
 
+/** What rules need besides. */
+export interface ClaimStore extends MemoryStore {
+  of(owner: string): Memory & {
+    /**
+     * Sets the key to `''`, unless it is there: true for one of those who ask at once. Durable once resolved; `delete`
+     * gives it back.
+     */
+    claim(key: string, ttlMs: number): Promise<boolean>;
+  };
+}
+
 /** The smallest text behind all that begin with `prefix`; undefined where there is none. */
 const endOfPrefix = (prefix: string): string | undefined => (prefix === '' ? undefined : `${prefix}\u{10ffff}`);
 
@@ -34,7 +45,7 @@ export interface MemoryOptions {
   readonly maxEntries?: number;
 }
 
-export async function openMemory(state: State, clock: Clock, options: MemoryOptions = {}): Promise<MemoryStore> {
+export async function openMemory(state: State, clock: Clock, options: MemoryOptions = {}): Promise<ClaimStore> {
   await state.migrate('memory', schema);
   const { maxEntries = 1_000_000 } = options;
   let sweptAt = clock.monotonic();
@@ -68,6 +79,17 @@ export async function openMemory(state: State, clock: Clock, options: MemoryOpti
           params: [owner, key, value, clock.now() + Math.ceil(ttlMs)],
         };
         await state.write([...sweep(owner), upsert]);
+      },
+      async claim(key, ttlMs) {
+        const now = clock.now();
+        const insert = {
+          sql: `INSERT INTO memory VALUES (?, ?, '', ?)
+            ON CONFLICT (owner, name) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
+            WHERE memory.expires_at <= ?`,
+          params: [owner, key, now + Math.ceil(ttlMs), now],
+        };
+        const changed = await state.write([...sweep(owner), insert]);
+        return changed.at(-1) === 1;
       },
       async delete(key) {
         const sql = 'DELETE FROM memory WHERE owner = ? AND name = ? AND expires_at > ?';

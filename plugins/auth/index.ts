@@ -3,7 +3,7 @@
 // owner with a wrong password on three devices shall be told more. The accounts have a limit of their own that counts
 // over all protocols; these are for SMTP alone, where most guessing happens. What it found out goes into the message as
 // Authentication-Results, and what others claim to have found out in our name comes out of it.
-import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
+import { RateLimiterMemory } from 'rate-limiter-flexible';
 import {
   type Authenticated,
   accept,
@@ -72,11 +72,15 @@ function createLimiter(points: number, windowMs: number) {
       const used = await limiter?.get(key);
       return used ? used.consumedPoints >= points : false;
     },
-    /** The limiter says by rejection that the limit is passed; `full` is asked for that. */
-    async count(key: string): Promise<void> {
-      await limiter?.consume(key).catch((over: RateLimiterRes | Error) => {
+    /** False where that passes the limit. */
+    async count(key: string): Promise<boolean> {
+      try {
+        await limiter?.consume(key);
+        return true;
+      } catch (over) {
         if (over instanceof Error) throw over;
-      });
+        return false;
+      }
     },
     async forget(key: string): Promise<void> {
       await limiter?.delete(key);
@@ -138,20 +142,28 @@ export const auth = definePlugin({
       const network = networkKey(at.session.remote.address, 32, 64);
       const account = username.toLowerCase().slice(0, 320);
       const pair = `${account} ${network}`;
-      if (await byAddress.full(network)) return defer(tooMany, `Too many failed logins from ${network}`);
+      const ofNetwork = defer(tooMany, `Too many failed logins from ${network}`);
+      const ofAccount = defer(tooMany, `Too many failed logins for '${account}'`);
       // A token may name its account by itself: before it is read, there is only the network to count by.
       const named = account !== '';
-      if (named && !trusted.has(pair) && (await byAccount.full(account)))
-        return defer(tooMany, `Too many failed logins for '${account}'`);
+      async function limit() {
+        if (await byAddress.full(network)) return ofNetwork;
+        return named && !trusted.has(pair) && (await byAccount.full(account)) ? ofAccount : undefined;
+      }
+      const before = await limit();
+      if (before) return before;
       const result = await judge();
       if (result.kind === 'unavailable') return defer(unavailable, `Accounts: ${result.why}`);
+      // Logins side by side: those that are decided once others have used up the limit learn nothing either.
       if (result.kind === 'ok') {
+        const meanwhile = await limit();
+        if (meanwhile) return meanwhile;
         if (named) trusted.add(pair);
         if (named) await byAccount.forget(account);
         return { ...accept, identity: { name: result.name, mechanism } };
       }
-      await byAddress.count(network);
-      if (named) await byAccount.count(account);
+      if (!(await byAddress.count(network))) return ofNetwork;
+      if (named && !(await byAccount.count(account)) && !trusted.has(pair)) return ofAccount;
       // Another entry may know the account; when none does, the client hears 535.
       at.evidence({ account, refused: result.why });
       return pass;

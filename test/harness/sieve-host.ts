@@ -134,6 +134,15 @@ export function memoryHost(options: MemoryHostOptions = {}): MemoryHost {
         fail('tracking');
         memory.set(key, host.nowMs + seconds * 1000);
       },
+      async claim(key, seconds) {
+        fail('tracking');
+        if ((memory.get(key) ?? 0) > host.nowMs) return false;
+        memory.set(key, host.nowMs + seconds * 1000);
+        return true;
+      },
+      async forget(key) {
+        memory.delete(key);
+      },
     },
     lists: {
       async valid(list) {

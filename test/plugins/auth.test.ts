@@ -51,6 +51,30 @@ t.test('guessing ends after so many failures, by network and by account', async 
   t.match(await p.auth('bob@example.org', 'right'), { kind: 'accept' }, 'a success clears the account');
 });
 
+t.test('guesses at once learn no more than one after the other', async t => {
+  const p = await plugin(auth, { failuresPerAddress: 3, failuresPerAccount: 5 }, { accounts });
+  t.teardown(() => p.close());
+  const guess = async (passwords: readonly string[]) => {
+    const logins = await Promise.all(passwords.map(password => p.auth('bob@example.org', password)));
+    return logins.map(({ outcome }) => (outcome.kind === 'refused' ? outcome.reply?.code : 235));
+  };
+  const many = Array.from({ length: 20 }, (_, n) => `guess ${n}`);
+  await p.connect({ remote: '192.0.2.1' });
+  t.same(await guess([...many, 'right']), [535, 535, 535, ...Array(18).fill(454)]);
+  await p.connect({ remote: '192.0.2.2' });
+  t.same(await guess(['a', 'b', 'c', 'right']), [535, 535, 454, 454], 'the account: five in all');
+});
+
+t.test('right passwords at once all get in, also with one failure left', async t => {
+  const p = await plugin(auth, { failuresPerAddress: 3, failuresPerAccount: 3 }, { accounts });
+  t.teardown(() => p.close());
+  await p.connect();
+  await p.auth('bob@example.org', 'typo');
+  await p.auth('bob@example.org', 'typo');
+  const many = Array.from({ length: 20 }, () => p.auth('bob@example.org', 'right'));
+  for (const { outcome } of await Promise.all(many)) t.equal(outcome.kind, 'ok');
+});
+
 t.test('proofs are counted as passwords are, and by the network alone where no name is given', async t => {
   const p = await plugin(auth, { failuresPerAddress: 3, failuresPerAccount: 2 }, { accounts });
   t.teardown(() => p.close());

@@ -119,6 +119,26 @@ function fromOf(entry: Entry, execution: Execution): string {
   return addressField(owner);
 }
 
+/**
+ * RFC 5230 §4.2: one reply in the period, so it is claimed before it is sent and nobody is answered twice by messages that
+ * come together. RFC 6131 §2: with a period of 0 every message gets one.
+ */
+async function claimReply(entry: Entry, execution: Execution, memory: string): Promise<boolean> {
+  const seconds = Number(entry.arguments['seconds']);
+  const { tracking } = execution.host;
+  if (seconds === 0 || !tracking) return true;
+  try {
+    if (await tracking.claim(memory, seconds)) return true;
+    execution.skip(`${addressKey(execution.envelope.from)} has had this reply`);
+  } catch (error) {
+    // A reply that is missing is the lesser evil; the message goes where the script wants it.
+    const why = error instanceof Error ? error.message : String(error);
+    execution.note('warning', entry, `Reply is not sent, for it could not be remembered: ${why}`);
+    execution.skip('the reply could not be remembered');
+  }
+  return false;
+}
+
 async function execute(entry: Entry, execution: Execution): Promise<void> {
   const silent = whySilent(entry, execution);
   if (silent !== undefined) return execution.skip(silent);
@@ -126,24 +146,21 @@ async function execute(entry: Entry, execution: Execution): Promise<void> {
   const memory = `vacation:${createHash('sha256')
     .update(`${String(entry.arguments['handle'])}\0${sender}`)
     .digest('hex')}`;
-  const { tracking } = execution.host;
-  if (await tracking?.seen(memory)) return execution.skip(`${sender} has had this reply`);
   const message = replyOf(entry, execution);
   const { sendFromRecipient } = execution.setting('vacation');
-  // RFC 5230 §5.1: the null sender, so that nobody answers the answer.
-  await execution.send({
-    from: sendFromRecipient ? execution.envelope.to : '',
-    to: [execution.envelope.from],
-    message,
-    reason: 'vacation',
-  });
-  const seconds = Number(entry.arguments['seconds']);
+  if (!(await claimReply(entry, execution, memory))) return;
   try {
-    if (seconds > 0) await tracking?.remember(memory, seconds);
+    // RFC 5230 §5.1: the null sender, so that nobody answers the answer.
+    await execution.send({
+      from: sendFromRecipient ? execution.envelope.to : '',
+      to: [execution.envelope.from],
+      message,
+      reason: 'vacation',
+    });
   } catch (error) {
-    // It costs a second reply at worst; this one is on its way.
-    const why = error instanceof Error ? error.message : String(error);
-    execution.note('warning', entry, `Reply could not be remembered: ${why}`);
+    // The next message may get it. Where the claim cannot be given back either, none does for the period.
+    await execution.host.tracking?.forget(memory).catch(() => undefined);
+    throw error;
   }
   execution.detail = `replied to ${sender}`;
   await storeCopy(entry, execution, message);

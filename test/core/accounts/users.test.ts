@@ -152,24 +152,26 @@ t.test('guessing is limited per address, per account from it, per account from e
   });
   const fail = async (address: string, account: string, password?: string) => {
     const attempt = { address, account, ...(password !== undefined && { password }) };
-    const blocked = await limits.blocked(attempt);
-    if (blocked === undefined) await limits.failed(attempt);
-    return blocked;
+    return (await limits.within(attempt, async () => ({ kind: 'refused', why: 'wrong' }))) as { why: string };
   };
+  const [wrong, thisAccount, thisAddress] = [/^wrong$/, /of this account$/, /of this address$/].map(why => ({ why }));
   for (let n = 0; n < 10; n++)
-    t.equal(await fail('192.0.2.1', 'a', 'same'), undefined, 'the same wrong password counts once');
-  t.equal(await fail('192.0.2.1', 'a', 'second'), undefined);
-  t.equal(await fail('::ffff:192.0.2.1', 'a', 'third'), undefined);
-  t.equal(await fail('192.0.2.1', 'a', 'fourth'), 'account');
-  t.equal(await limits.blocked({ address: '192.0.2.1', account: 'b' }), undefined);
+    t.match(await fail('192.0.2.1', 'a', 'same'), wrong, 'the same wrong password counts once');
+  t.match(await fail('192.0.2.1', 'a', 'second'), wrong);
+  t.match(await fail('::ffff:192.0.2.1', 'a', 'third'), wrong);
+  t.match(await fail('192.0.2.1', 'a', 'fourth'), thisAccount);
+  t.equal(limits.blocked({ address: '192.0.2.1', account: 'b' }), undefined);
   for (const account of ['b', 'c']) await fail('192.0.2.1', account);
-  t.equal(await fail('192.0.2.1', 'd'), 'address');
-  t.equal(await limits.blocked({ address: '192.0.2.2', account: 'a' }), undefined, 'others go on');
-  await limits.succeeded({ address: '198.51.100.7', account: 'a' });
+  t.match(await fail('192.0.2.1', 'd'), thisAddress);
+  t.equal(limits.blocked({ address: '192.0.2.2', account: 'a' }), undefined, 'others go on');
+  await limits.within({ address: '198.51.100.7', account: 'a' }, async () => ({
+    kind: 'ok',
+    account: { name: 'a', disabled: false },
+  }));
   for (let n = 0; n < 3; n++) await fail(`203.0.113.${n}`, 'a');
-  t.equal(await fail('203.0.113.9', 'a'), 'account', 'from everywhere');
-  t.equal(await limits.blocked({ address: '198.51.100.7', account: 'a' }), undefined, 'but the owner gets in');
-  t.equal(await limits.blocked({ address: '10.9.9.9', account: 'a' }), undefined);
+  t.match(await fail('203.0.113.9', 'a'), thisAccount, 'from everywhere');
+  t.equal(limits.blocked({ address: '198.51.100.7', account: 'a' }), undefined, 'but the owner gets in');
+  t.equal(limits.blocked({ address: '10.9.9.9', account: 'a' }), undefined);
   t.equal(addressKey('2001:db8:0:1::5'), addressKey('2001:DB8::1:ffff:0:0:9'));
   t.not(addressKey('2001:db8:0:1::5'), addressKey('2001:db8:0:2::5'));
 });

@@ -3,12 +3,15 @@
 
 import { pino } from 'pino';
 import t from 'tap';
+import { openSieveMemory } from '../../../core/compose/sieve-memory.ts';
 import { createRules } from '../../../core/compose/sieve-rules.ts';
 import { systemClock } from '../../../core/lib/clock.ts';
 import { makeMessage } from '../../../core/mail/message.ts';
 import { bufferRope } from '../../../core/mail/rope.ts';
 import type { WithMessage } from '../../../core/plugin/contract.ts';
 import { compile, describeActions, execute, HostError, run, standardRegistry } from '../../../core/sieve/index.ts';
+import { openMemory } from '../../../core/state/memory.ts';
+import { openSqliteState } from '../../../core/state/sqlite.ts';
 import type { MemoryHost, MemoryHostOptions } from '../../harness/sieve-host.ts';
 import { memoryHost } from '../../harness/sieve-host.ts';
 
@@ -74,20 +77,35 @@ t.test('a notification that fails is let go, a memory that fails is a warning', 
   const done = await execute(result, host);
   t.match(done, { status: 'ok', diagnostics: [{ severity: 'warning' }] });
   const away = memoryHost({ mailboxes: { Lists: {} }, message: 'To: <bob@example.com>\r\n\r\nx\r\n' });
-  const forgetful = {
-    ...away,
-    tracking: { seen: async () => false, remember: () => Promise.reject(new Error('down')) },
-  };
-  const replied = await run(program('require ["vacation", "fileinto"]; vacation "Away"; fileinto "Lists";'), forgetful);
-  t.match(await execute(replied, forgetful), {
+  const replied = await run(program('require ["vacation", "fileinto"]; vacation "Away"; fileinto "Lists";'), away);
+  away.faults.set('tracking', new Error('down'));
+  t.match(await execute(replied, away), {
     status: 'ok',
     rescued: false,
     diagnostics: [{ severity: 'warning' }],
     outcomes: [
-      { entry: { action: 'vacation' }, state: 'done' },
+      { entry: { action: 'vacation' }, state: 'skipped' },
       { entry: { action: 'fileinto' }, state: 'done' },
     ],
   });
+  t.equal(away.sent.length, 0, 'rather no reply than two');
+});
+
+t.test('two messages at once get one vacation reply; one that cannot be handed on is not the one', async t => {
+  const state = await openSqliteState(':memory:');
+  t.teardown(() => state.close());
+  const tracking = (await openSieveMemory(state, await openMemory(state, systemClock))).of('bob@example.com');
+  const host = memoryHost();
+  const remembering = { ...host, tracking };
+  const away = await run(program('require "vacation"; vacation "Away";'), remembering);
+  const both = () => Promise.all([execute(away, remembering), execute(away, remembering)]);
+  host.faults.set('send', new HostError('temporary', 'Queue is full'));
+  t.match(await execute(away, remembering), { outcomes: [{ state: 'failed', detail: 'Queue is full' }, {}] });
+  host.faults.clear();
+  await both();
+  t.equal(host.sent.length, 1);
+  await both();
+  t.equal(host.sent.length, 1);
 });
 
 t.test('a port that fails while the script is evaluated', async t => {

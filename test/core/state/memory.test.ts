@@ -71,6 +71,24 @@ t.test('rows go when they are expired or too many; nothing grows without bound',
   await t.rejects(one.set('k', 'v'.repeat(65_537), dayMs), RangeError);
 });
 
+t.test('of those who claim a key at once one gets it, until it expires or is given back', async t => {
+  const clock = heldClock();
+  const state = await openState(t, ':memory:');
+  const memory = await openMemory(state, clock);
+  const one = memory.of('one');
+  const claims = async () => (await Promise.all([1, 2, 3].map(() => one.claim('k', dayMs)))).filter(Boolean).length;
+  t.equal(await claims(), 1);
+  t.equal(await memory.of('two').claim('k', dayMs), true, 'another owner');
+  clock.move(dayMs - 1);
+  t.equal(await claims(), 0, 'and those who come later do not move its end');
+  clock.move(1);
+  t.equal(await claims(), 1, 'expired, and the row is still there');
+  await one.delete('k');
+  t.equal(await claims(), 1);
+  clock.move(2 * dayMs);
+  t.equal(await claims(), 1, 'expired rows are swept in the same write');
+});
+
 t.test('a store that fails says so', async t => {
   const state = await openState(t, ':memory:');
   const one = (await openMemory(state, heldClock())).of('one');
