@@ -400,6 +400,7 @@ async function assemble(deps: GatewayDeps, folder: string, startedAt: number, st
     hostname,
     newId: () => randomId(clock.now()),
     ...(postmaster === undefined ? {} : { postmaster }),
+    perSenderHour: () => current.config.options.queue.reportsPerSender,
     sign: async form => (await current.chain.sign(await readMessage(form))).rope,
     wake: destinations => scheduler.wake(destinations),
   });

@@ -232,7 +232,7 @@ interface Running {
   /** All that makes the server what it is; a listener with the same key is kept by a reload. */
   readonly key: string;
   readonly server: SessionServer;
-  /** Opens it once more, when it gave way in vain. */
+  /** Opens it once more, on the port it had, when it gave way in vain. */
   again(): Promise<Running>;
 }
 
@@ -260,10 +260,12 @@ export function createListeners(parts: ListenerParts): Listeners {
     key: string,
     options: GatewayOptions,
     given: ServerParts,
+    port = listener.port,
   ): Promise<Running> {
-    const server = createServer(listener, options, given);
+    const server = createServer({ ...listener, port }, options, given);
     await server.listen();
-    return { listener, key, server, again: () => open(listener, key, options, given) };
+    const { address } = server;
+    return { listener, key, server, again: () => open(listener, key, options, given, address.port) };
   }
 
   /** None where somebody else has its place now. */

@@ -469,6 +469,14 @@ export const gatewayOptions = z.strictObject({
         .prefault('20s')
         .describe('A direct delivery that takes longer than this is queued instead.'),
       concurrency: z.number().int().positive().default(20).describe('Most connections to one destination.'),
+      reportsPerSender: z
+        .number()
+        .int()
+        .positive()
+        .default(100)
+        .describe(
+          'Most reports (failure, delay, success) to one sender in an hour; further ones wait. Double bounces count together, and further ones are dropped and logged.',
+        ),
       postmaster: z
         .string()
         .optional()

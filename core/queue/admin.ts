@@ -277,7 +277,8 @@ function listing({ message, recipients }: Entry): QueueListing {
     sender: message.sender?.text ?? '',
     size: message.form.size,
     recipients: recipients.map(({ recipient, destination, state, attempts, dueAt, notes }) => {
-      const why = notes.hold ?? notes.why;
+      const { hold, unreported } = notes;
+      const why = hold ?? (unreported ? `Not reported, ${unreported.tries} tries: ${unreported.why}` : notes.why);
       return {
         address: recipient.address.text,
         destination,

@@ -20,10 +20,12 @@ export const defaultBackoff: BackoffPolicy = {
   maxProbeMs: 300_000,
 };
 
+const jitter = 0.2;
+
 /** Exponential with jitter of ±20 %, so that what failed together does not come back together. `failures` counts from 1. */
 function wait(firstMs: number, maxMs: number, failures: number, random: () => number): number {
   const base = Math.min(maxMs, firstMs * 2 ** Math.min(30, Math.max(0, failures - 1)));
-  return Math.round(base * (0.8 + 0.4 * random()));
+  return Math.round(base * (1 - jitter + 2 * jitter * random()));
 }
 
 /** ms until a recipient's next try. */
@@ -33,3 +35,7 @@ export const retryWaitMs = (policy: BackoffPolicy, attempts: number, random: () 
 /** ms until a destination is probed again. */
 export const probeWaitMs = (policy: BackoffPolicy, failures: number, random: () => number): number =>
   wait(policy.firstProbeMs, policy.maxProbeMs, failures, random);
+
+/** ms; what waits longer has its time from a clock that was wrong. */
+export const longestWaitMs = (policy: BackoffPolicy): number =>
+  Math.max(policy.maxRetryMs, policy.maxProbeMs) * (1 + jitter);

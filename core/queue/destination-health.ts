@@ -38,7 +38,8 @@ export function createDestinationHealth(policy: BackoffPolicy, random: () => num
     },
     fail(destination, startedAt, now) {
       const before = troubles.get(destination);
-      if (before && before.failedAt >= startedAt) return before;
+      // One noted later than now is of a clock that was set back since.
+      if (before && before.failedAt >= startedAt && before.failedAt <= now) return before;
       const failures = (before?.failures ?? 0) + 1;
       const trouble = { failures, failedAt: now, until: now + probeWaitMs(policy, failures, random) };
       set(destination, trouble);

@@ -34,6 +34,8 @@ export interface RecipientNotes {
   readonly note?: string;
   /** Time of the last attempt, ms since the epoch. */
   readonly triedAt?: number;
+  /** The report that is owed could not be made or stored: how often in a row, and why the last time, for the operator. */
+  readonly unreported?: { readonly tries: number; readonly why: string };
 }
 
 export interface QueuedRecipient {

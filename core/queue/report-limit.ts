@@ -1,24 +1,31 @@
 // How many reports one address may be sent: a bucket that refills over an hour. Bounded; a forgotten address starts full.
 
 export interface ReportLimit {
-  /** False: not now. */
-  take(address: string, now: number): boolean;
+  /** Whether so many may be sent now. */
+  allows(address: string, count: number, now: number): boolean;
+  /** They were sent. */
+  note(address: string, count: number, now: number): void;
 }
 
 const remembered = 10_000;
 const hourMs = 3_600_000;
 
-export function createReportLimit(perHour: number): ReportLimit {
+/** `perHour` may change between calls. */
+export function createReportLimit(perHour: () => number): ReportLimit {
   const buckets = new Map<string, { readonly left: number; readonly at: number }>();
+  /** What is left after `count` more. */
+  function take(address: string, count: number, now: number): number {
+    const most = perHour();
+    const bucket = buckets.get(address) ?? { left: most, at: now };
+    const left = Math.min(most, bucket.left + (Math.max(0, now - bucket.at) / hourMs) * most) - count;
+    buckets.delete(address);
+    buckets.set(address, { left, at: now });
+    const [oldest] = buckets.keys();
+    if (buckets.size > remembered && oldest !== undefined) buckets.delete(oldest);
+    return left;
+  }
   return {
-    take(address, now) {
-      const bucket = buckets.get(address) ?? { left: perHour, at: now };
-      const left = Math.min(perHour, bucket.left + (Math.max(0, now - bucket.at) / hourMs) * perHour);
-      buckets.delete(address);
-      buckets.set(address, { left: left < 1 ? left : left - 1, at: now });
-      const [oldest] = buckets.keys();
-      if (buckets.size > remembered && oldest !== undefined) buckets.delete(oldest);
-      return left >= 1;
-    },
+    allows: (address, count, now) => take(address, 0, now) >= count,
+    note: take,
   };
 }

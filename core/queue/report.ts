@@ -4,14 +4,18 @@
 //   bounce: it goes to the postmaster once, or is dropped and logged.
 // - Nobody hears of mail that the chain marked as forged (`reports: false`).
 // - A report enters the queue in the same commit in which the recipient leaves it: neither is lost, neither comes twice.
-// - Rate-limited per sender: what is above the limit waits, nothing is dropped.
+// - Rate-limited per sender: what is above the limit waits; only a double bounce is dropped and logged.
+// - One that cannot be made or stored is put off, longer each time, and holds up no other. It stays in the queue, where an
+//   operator sees why. When it has failed for hours, it goes without what cannot be read of the message.
 // - Words of inner hosts never get here as `remote`; see `RemoteWord` (invariant I6).
 import type { Logger } from 'pino';
 import type { Clock } from '../lib/clock.ts';
 import { type Address, parseMailbox } from '../mail/address.ts';
-import { buildDsn, type DsnRecipient } from '../mail/dsn.ts';
-import { readMessage } from '../mail/message.ts';
-import type { Rope } from '../mail/rope.ts';
+import { buildDsn, type DsnRecipient, type DsnRequest } from '../mail/dsn.ts';
+import { makeMessage, readMessage } from '../mail/message.ts';
+import { bufferRope, type Rope } from '../mail/rope.ts';
+import { StateError } from '../state/state.ts';
+import { retryWaitMs } from './backoff.ts';
 import { nextEvent, pendingRecipient, type QueuedMessage, type QueuedRecipient, type QueuePolicy } from './entry.ts';
 import { createReportLimit } from './report-limit.ts';
 import type { Reporter } from './scheduler.ts';
@@ -31,14 +35,16 @@ export interface ReportParts {
   readonly postmaster?: Address;
   /** Signs a report (DKIM) before it is queued. */
   readonly sign?: (form: Rope) => Promise<Rope>;
-  /** Reports to one sender per hour. Default 100. */
-  readonly perSenderHour?: number;
+  /** Reports to one sender per hour, as the configuration is now. */
+  readonly perSenderHour: () => number;
   /** There is a new entry for the runner. */
   readonly wake?: (destinations: readonly string[]) => void;
 }
 
 /** Reports that are above the limit wait so long. */
 const postponeMs = 600_000;
+/** Tries to make a report as it should be; with the usual waits they take five hours. */
+const wholeTries = 10;
 
 type Kind = 'failure' | 'delay' | 'success';
 
@@ -48,18 +54,21 @@ const kindOf = (message: QueuedMessage, entry: QueuedRecipient, now: number): Ki
   return message.expiresAt <= now ? 'failure' : 'delay';
 };
 
+const triesOf = (recipients: readonly QueuedRecipient[]): number =>
+  Math.max(...recipients.map(({ notes }) => notes.unreported?.tries ?? 0));
+
 export function createReporter(parts: ReportParts): Reporter {
   const { store, policy, log } = parts;
-  const limit = createReportLimit(parts.perSenderHour ?? 100);
+  const limit = createReportLimit(parts.perSenderHour);
 
   /** Nobody is told; for mail without a sender, marked as forged, or with NOTIFY=NEVER. */
   function silently(message: QueuedMessage, entry: QueuedRecipient, kind: Kind): Change {
     return kind === 'delay' ? delayTold(message, entry) : [entry, undefined];
   }
-  const delayTold = (message: QueuedMessage, entry: QueuedRecipient): Change => [
-    entry,
-    { ...entry, warned: true, eventAt: nextEvent(message, entry.recipient, true, policy) },
-  ];
+  const delayTold = (message: QueuedMessage, entry: QueuedRecipient): Change => {
+    const { unreported: _told, ...notes } = entry.notes;
+    return [entry, { ...entry, warned: true, eventAt: nextEvent(message, entry.recipient, true, policy), notes }];
+  };
   const wanted = (message: QueuedMessage, entry: QueuedRecipient, kind: Kind): boolean => {
     if (!message.reports) return false;
     const { notify } = entry.recipient;
@@ -67,18 +76,25 @@ export function createReporter(parts: ReportParts): Reporter {
     return notify === undefined ? kind !== 'success' : notify.includes(kind);
   };
 
+  /** What goes back of the message. */
+  async function returned({ message, recipients }: Entry): Promise<Pick<DsnRequest, 'original' | 'ret'>> {
+    const { ret, requireTls } = message.envelope;
+    if (triesOf(recipients) >= wholeTries)
+      return { original: await readMessage(message.form).catch(() => makeMessage(bufferRope(Buffer.alloc(0)))) };
+    const original = await readMessage(message.form);
+    // RFC 8689 §5: a body that had to be protected is not sent back.
+    return ret === undefined || requireTls ? { original } : { original, ret };
+  }
+
   async function entryOf(to: Address, about: Entry, kind: Kind, now: number): Promise<Entry> {
     const { message, recipients } = about;
     const id = parts.newId();
-    const original = await readMessage(message.form);
-    const { ret, envid, requireTls } = message.envelope;
+    const { envid, requireTls } = message.envelope;
     const dsn = buildDsn({
       hostname: parts.hostname,
       to,
       recipients: recipients.map(each => dsnRecipient(message, each, kind, now)),
-      original,
-      // RFC 8689 §5: a body that had to be protected is not sent back.
-      ...(ret === undefined || requireTls ? {} : { ret }),
+      ...(await returned(about)),
       ...(envid === undefined ? {} : { envid }),
       arrivedAt: message.receivedAt,
       queueId: message.id,
@@ -112,7 +128,7 @@ export function createReporter(parts: ReportParts): Reporter {
     const to = parts.postmaster;
     const toPostmaster = failures.some(each => each.recipient.address.text === to?.text);
     if (failures.length === 0) return { changes, add: [] };
-    if (!to || toPostmaster || !message.reports || !limit.take('', now)) {
+    if (!to || toPostmaster || !message.reports || !limit.allows('', 1, now)) {
       log.warn({ id: message.id, to: failures.map(each => each.recipient.address.text) }, 'double-bounce-dropped');
       return { changes, add: [] };
     }
@@ -130,7 +146,7 @@ export function createReporter(parts: ReportParts): Reporter {
     for (const kind of ['failure', 'delay', 'success'] as const) {
       const these = recipients.filter(each => kindOf(message, each, now) === kind);
       const told = these.filter(each => wanted(message, each, kind));
-      const permitted = told.length === 0 || limit.take(to.text, now);
+      const permitted = told.length === 0 || limit.allows(to.text, add.length + 1, now);
       if (!permitted) log.warn({ id: message.id, sender: to.text, kind }, 'report-postponed');
       else if (told.length > 0) {
         const report = await entryOf(to, { message, recipients: told }, kind, now);
@@ -145,11 +161,30 @@ export function createReporter(parts: ReportParts): Reporter {
     return { changes, add };
   }
 
+  /** Owed still, but behind what can be told now. */
+  async function putOff({ message, recipients }: Entry, now: number, error: unknown): Promise<void> {
+    const tries = triesOf(recipients) + 1;
+    const eventAt = now + retryWaitMs(policy, tries, Math.random);
+    log.error({ err: error, id: message.id, tries, next: eventAt }, 'report');
+    const unreported = { tries, why: error instanceof Error ? error.message : String(error) };
+    await store.change(
+      message.id,
+      recipients.map(each => [each, { ...each, eventAt, notes: { ...each.notes, unreported } }]),
+    );
+  }
+
   return async (entry, now) => {
-    const { sender } = entry.message;
-    const { changes, add } = sender === null ? await doubleBounce(entry, now) : await reports(entry, sender, now);
-    await store.change(entry.message.id, changes, add);
-    parts.wake?.(add.flatMap(each => each.recipients.map(recipient => recipient.destination)));
+    const { sender, id } = entry.message;
+    try {
+      const { changes, add } = sender === null ? await doubleBounce(entry, now) : await reports(entry, sender, now);
+      await store.change(id, changes, add);
+      limit.note(sender?.text ?? '', add.length, now);
+      parts.wake?.(add.flatMap(each => each.recipients.map(recipient => recipient.destination)));
+    } catch (error) {
+      // It may have been stored; what is owed still, the next look at the queue says.
+      if (error instanceof StateError && error.code === 'unavailable') throw error;
+      await putOff(entry, now, error);
+    }
   };
 }
 

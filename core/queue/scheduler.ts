@@ -12,12 +12,16 @@ import { Cancellation } from '../lib/cancellation.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Recipient } from '../mail/envelope.ts';
 import { attempt } from './attempt.ts';
+import { longestWaitMs } from './backoff.ts';
 import type { DestinationHealth } from './destination-health.ts';
 import { afterOutcome, jobOf, type QueuedMessage, type QueuedRecipient, type QueuePolicy } from './entry.ts';
 import type { Change, DestinationRow, Entry, QueueStore } from './store.ts';
 import type { DeliveryOutcome, Route, RouteAnswer, RouteLookup } from './transport.ts';
 
-/** Deals with what is due besides delivery: expiry, delay warnings, reports. One commit per message. */
+/**
+ * Deals with what is due besides delivery: expiry, delay warnings, reports. One commit per message. Puts off what it cannot
+ * do; rejects where that cannot be stored either.
+ */
 export type Reporter = (entry: Entry, now: number) => Promise<void>;
 
 export interface SchedulerParts {
@@ -68,6 +72,8 @@ const maxServed = 64;
 const windowSize = 64;
 const turn = 200;
 const lingerMs = 250;
+/** Between two looks for times that a wrong clock gave. */
+const clockCheckMs = 60_000;
 
 /** One destination while it is served. */
 interface Service {
@@ -103,6 +109,8 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
   /** Message that a report is being made of: it is not tried meanwhile, or its sender would hear of a failure that was none. */
   let reporting: string | undefined;
   let running = 0;
+  /** Of the monotonic clock. */
+  let clockCheckAt = Number.NEGATIVE_INFINITY;
   let stopping = false;
   let crowded = false;
   let woken = false;
@@ -383,21 +391,24 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
 
   async function sweepEvents(now: number): Promise<void> {
     const seen = new Set<string>();
+    /** Recipients that are due but under way: until their attempts end they stand before the others. */
+    let kept = 0;
     for (let more = true; more && !stopping; ) {
-      const entries = await store.events(now, 100);
+      const entries = await store.events(now, 100 + kept);
       more = false;
       for (const entry of entries) {
         // What is still there after its turn is dealt with in the next pass.
         if (stopping || seen.has(entry.message.id)) continue;
         seen.add(entry.message.id);
+        more = true;
         const { id } = entry.message;
         const recipients = entry.recipients.filter(
           each =>
             each.state !== 'pending' ||
             !(services.get(each.destination)?.inFlight.has(id) || underWay.has(recipientKey(id, each.index))),
         );
+        kept += entry.recipients.length - recipients.length;
         if (recipients.length === 0) continue;
-        more = true;
         reporting = id;
         await parts
           .report({ ...entry, recipients }, now)
@@ -410,6 +421,12 @@ export function createScheduler(parts: SchedulerParts): Scheduler {
 
   async function pass(): Promise<number> {
     const now = clock.now();
+    if (clock.monotonic() >= clockCheckAt) {
+      clockCheckAt = clock.monotonic() + clockCheckMs;
+      await store
+        .mendTimes(now, longestWaitMs(policy), policy.lifetimeMs)
+        .catch((error: unknown) => log.error({ err: error }, 'queue-times'));
+    }
     await sweepEvents(now);
     await startServices(now);
     const [ready, event] = await Promise.all([store.nextReady(now), store.nextEvent()]);

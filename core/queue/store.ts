@@ -69,6 +69,11 @@ export interface QueueStore {
   block(destination: string, failures: number, until: number, why: string): Promise<void>;
   /** Trouble is over. */
   unblock(destination: string, now: number): Promise<void>;
+  /**
+   * Makes due what waits longer from `now` than anything waits, in ms: a try or a probe longer than `longestWaitMs`, an
+   * owed report longer than `lifetimeMs`. The clock that gave these times was set back since.
+   */
+  mendTimes(now: number, longestWaitMs: number, lifetimeMs: number): Promise<void>;
   /** Gives back the leases of processes that are gone; see above. Returns how many. */
   recover(now: number): Promise<number>;
   /** Removes body files without an entry. */
@@ -279,6 +284,28 @@ export async function openQueueStore(
           sql: `UPDATE queue_destination SET failures = 0, blocked_until = 0, why = NULL,
             ready_at = CASE WHEN held = 1 THEN NULL ELSE ? END WHERE name = ?`,
           params: [now, destination],
+        },
+      ]);
+    },
+    async mendTimes(now, longestWaitMs, lifetimeMs) {
+      const tooLate = now + longestWaitMs;
+      // By destination, and by events later than any expiry: so the indexes lead to these rows alone.
+      await state.write([
+        {
+          sql: `UPDATE queue_destination SET ready_at = ?,
+              blocked_until = CASE WHEN blocked_until > ? THEN 0 ELSE blocked_until END
+            WHERE held = 0 AND (ready_at > ? OR EXISTS (SELECT 1 FROM queue_recipient
+              WHERE destination = queue_destination.name AND due_at > ? AND lease IS NULL))`,
+          params: [now, tooLate, tooLate, tooLate],
+        },
+        {
+          sql: `UPDATE queue_recipient SET due_at = ? WHERE destination IN (SELECT name FROM queue_destination)
+            AND due_at > ? AND lease IS NULL`,
+          params: [now, tooLate],
+        },
+        {
+          sql: "UPDATE queue_recipient SET event_at = ? WHERE event_at > ? AND state IN ('delivered', 'failed')",
+          params: [now, now + lifetimeMs],
         },
       ]);
     },

@@ -203,6 +203,8 @@ t.test('a listener that cannot be opened leaves all others as they were', { time
     socket.destroy();
     return String(greeting);
   };
+  await t.rejects(reload(listener(own, ', address: 192.0.2.1')), /EADDRNOTAVAIL/, 'in the place of a free port');
+  t.equal(gateway.port('smtp'), own, 'it is back on the port it had');
   await reload(listener(own));
   const taken = createServer();
   await once(taken.listen(0, '127.0.0.1'), 'listening');

@@ -5,6 +5,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
+import { loadConfig } from '../../../core/config/load.ts';
 import { dkimVerify } from '../../harness/dkim-verdicts.ts';
 import { startDnsServer } from '../../harness/dns-server.ts';
 import { startTestGateway } from '../../harness/gateway.ts';
@@ -23,7 +24,7 @@ const delivered = (folder: string): readonly string[] => {
 };
 
 /** A gateway that signs and checks, in front of a next hop that knows everybody but `nobody`. */
-async function setUp(t: Test, listener = '') {
+async function setUp(t: Test, listener = '', queue = '') {
   const folder = t.testdir();
   const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   writeFileSync(path.join(folder, 'key.pem'), privateKey.export({ type: 'pkcs8', format: 'pem' }));
@@ -45,7 +46,7 @@ domains: [{ name: example.org }, { name: inner.test, kind: relay }, { name: good
 dns: { servers: ['${dns.address}'] }
 chain: [relay-policy, mail-auth, recipients, { dkim-sign: { keys: [{ domain: example.org, selector: s1, key: key.pem }] } }]
 routes: [{ domain: '*', hosts: ['127.0.0.1:${peer.port}'] }]
-queue: { firstRetry: 1s }
+queue: { firstRetry: 1s${queue} }
 `;
   const listeners = `\n  - { name: smtp, role: smtp, port: 0, tls: none${listener} }`;
   const gateway = await startTestGateway({ folder, yaml, listeners, log: pino({ level: 'silent' }) });
@@ -84,6 +85,37 @@ t.test('no report for a forged sender', async t => {
   t.same(reports.length, 1, 'one report, and not to the forged sender');
   t.match(reports[0], /a@good\.test/);
   t.same(delivered(folder), []);
+});
+
+t.test('reports to one sender are limited, as the configuration is now', async t => {
+  const limit = (count: number): string => `, reportsPerSender: ${count}`;
+  const { peer, smtp, gateway, folder } = await setUp(t, '', limit(1));
+  const refused = async (from: string, times: number): Promise<void> => {
+    for (let n = 0; n < times; n += 1)
+      t.match(await smtp.send({ from, to: ['bob@inner.test', 'nobody@inner.test'], body }), /^250/);
+  };
+  const told = (): string =>
+    peer.commands
+      .flatMap(line => /^RCPT TO:<(\w)@good\.test>/.exec(line)?.[1] ?? [])
+      .sort()
+      .join('');
+  const settled = (failed: number) =>
+    until(async () => {
+      const { queue } = await gateway.gateway.status();
+      return queue.pending === 0 && queue.failed === failed ? true : undefined;
+    }, 'what may be told to be told');
+  await refused('a@good.test', 2);
+  await refused('b@good.test', 1);
+  await settled(1);
+  t.equal(told(), 'ab', 'the second waits');
+
+  const file = path.join(folder, 'postern.yaml');
+  writeFileSync(file, readFileSync(file, 'utf8').replace(limit(1), limit(3)));
+  await gateway.gateway.reload(() => loadConfig(file, folder));
+  await refused('c@good.test', 4);
+  await refused('d@good.test', 1);
+  await settled(2);
+  t.equal(told(), 'abcccd');
 });
 
 t.test('PRDR: each recipient its own reply, and no report', async t => {

@@ -1,11 +1,18 @@
+import { readdir, rm } from 'node:fs/promises';
+import path from 'node:path';
 import t, { type Test } from 'tap';
 import { systemClock } from '../../../core/lib/clock.ts';
 import { ropeBytes } from '../../../core/mail/rope.ts';
 import { createQueueAdmin } from '../../../core/queue/admin.ts';
-import { pendingRecipient, type QueuedMessage, type QueuedRecipient } from '../../../core/queue/entry.ts';
+import { createDestinationHealth } from '../../../core/queue/destination-health.ts';
+import { pendingRecipient, type QueuedMessage, type QueuedRecipient, withoutTimes } from '../../../core/queue/entry.ts';
 import { createReporter, type ReportParts } from '../../../core/queue/report.ts';
 import { createReportLimit } from '../../../core/queue/report-limit.ts';
+import { createScheduler } from '../../../core/queue/scheduler.ts';
 import type { Entry, QueueStore } from '../../../core/queue/store.ts';
+import { StateError } from '../../../core/state/state.ts';
+import { until } from '../../harness/gateway-files.ts';
+import { heldClock } from '../../harness/held-clock.ts';
 import { address, fakeTransport, policy, rcpt, routesBy, silent, text } from './fixtures.ts';
 import { openStore } from './shared-store.ts';
 
@@ -21,6 +28,7 @@ function reporter(store: QueueStore, more: Partial<ReportParts> = {}) {
     log: silent,
     hostname: 'gateway.test',
     newId: () => `report${++next}`,
+    perSenderHour: () => 100,
     ...more,
   });
 }
@@ -132,7 +140,7 @@ t.test('a report causes no report: the postmaster hears once, forged mail nobody
 
 t.test('above the limit reports wait; they are signed; an unreachable sender is for the runner', async t => {
   const failed = [{ state: 'failed', eventAt: now, notes: refused }] as const;
-  const limited = await run(t, made('q1', failed), { perSenderHour: 0 });
+  const limited = await run(t, made('q1', failed), { perSenderHour: () => 0 });
   t.match(limited.left?.recipients, [{ state: 'failed', eventAt: now + 600_000 }]);
   t.equal(limited.made, undefined);
   const signed = await run(t, made('q1', failed, { sender: address('x@nowhere.test') }), {
@@ -195,8 +203,100 @@ t.test('what an operator can do', async t => {
 
 t.test('a clock that is set back does not eat up what may be sent', async t => {
   const hour = 3_600_000;
-  const limit = createReportLimit(1);
-  t.ok(limit.take('a@b', 100 * hour));
-  t.notOk(limit.take('a@b', 10 * hour));
-  t.ok(limit.take('a@b', 11 * hour));
+  const limit = createReportLimit(() => 1);
+  t.ok(limit.allows('a@b', 1, 100 * hour));
+  limit.note('a@b', 1, 100 * hour);
+  t.notOk(limit.allows('a@b', 1, 10 * hour));
+  t.ok(limit.allows('a@b', 1, 11 * hour));
+  t.notOk(limit.allows('a@b', 2, 11 * hour));
+});
+
+/** A queue whose message files are lost, and what else is to be in it. */
+async function withLostFiles(t: Test, lost: readonly Entry[]) {
+  const { store, folder } = await openStore(t, { inRowLimit: 10 });
+  await Promise.all(lost.map(entry => store.add(entry)));
+  for (const name of await readdir(path.join(folder, 'queue'))) await rm(path.join(folder, 'queue', name));
+  return { store, admin: createQueueAdmin(store, policy, () => now) };
+}
+/** A message that failed, and whose sender has yet to hear of it. */
+function owed(id: string, eventAt: number, more: Partial<QueuedMessage> = {}): Entry {
+  const { message, recipients } = made(id, [{ state: 'failed', notes: refused }], more);
+  return { message, recipients: recipients.map(each => ({ ...withoutTimes(each), eventAt })) };
+}
+
+t.test('reports that cannot be made hold up no others, nor do they use up what their sender may be sent', async t => {
+  const lost = Array.from({ length: 120 }, (_, n) => owed(`lost${n}`, now - 1000));
+  const { store, admin } = await withLostFiles(t, lost);
+  await store.add(owed('q1', now));
+  const scheduler = createScheduler({
+    store,
+    routes,
+    health: createDestinationHealth(policy),
+    report: reporter(store),
+    policy,
+    // Nothing is tried a second time.
+    clock: heldClock(now),
+    log: silent,
+  });
+  t.teardown(() => scheduler.stop());
+  scheduler.start();
+  await until(async () => (await store.entry('q1')) === undefined, 'the report behind them');
+  const left = await admin.list({ state: 'failed' }, 200);
+  t.equal(left.length, lost.length);
+  t.match(new Set(left.map(each => each.recipients[0]?.why?.slice(0, 29))), new Set(['Not reported, 1 tries: ENOENT']));
+  t.same(await store.events(now + 40_000, 10), [], 'put off');
+});
+
+t.test('a report that cannot be made for hours goes without the message; what can never be made stays', async t => {
+  const { store, admin } = await withLostFiles(t, [
+    owed('q1', now, { envelope: { smtputf8: false, requireTls: false, ret: 'FULL' } }),
+  ]);
+  let at = now;
+  const tryNext = async (report: ReturnType<typeof reporter>): Promise<void> => {
+    at = (await store.nextEvent()) ?? at;
+    for (const entry of await store.events(at, 10)) await report(entry, at);
+  };
+  const report = reporter(store);
+  for (let tries = 0; tries < 10; tries += 1) await tryNext(report);
+  t.match(await store.entry('q1'), { recipients: [{ state: 'failed' }] });
+  await tryNext(report);
+  t.equal(await store.entry('q1'), undefined);
+  t.ok(at - now < 7 * 3_600_000, 'within hours');
+  const told = await store.entry('report11');
+  t.match(told && String(await ropeBytes(told.message.form)), /Final-Recipient: rfc822; to@a\.test\r\nAction: failed/);
+  await admin.delete({ id: 'report11' });
+
+  await store.add(owed('q2', now));
+  const unsigned = reporter(store, { sign: () => Promise.reject(new Error('No key')) });
+  for (let tries = 0; tries < 30; tries += 1) {
+    await tryNext(unsigned);
+    const waitMs = ((await store.nextEvent()) ?? 0) - at;
+    t.ok(waitMs > 40_000 && waitMs <= 1.2 * policy.maxRetryMs, `${waitMs} ms`);
+  }
+  t.match(await admin.list({ id: 'q2' }, 1), [
+    { recipients: [{ state: 'failed', why: 'Not reported, 30 tries: No key' }] },
+  ]);
+  await tryNext(reporter(store));
+  t.equal(await store.entry('q2'), undefined);
+});
+
+t.test('a delay that is told at last is told once', async t => {
+  const slow = made('q1', [{ eventAt: now, notes: { why: 'no answer' } }]);
+  const failing = await run(t, slow, { sign: () => Promise.reject(new Error('No key')) });
+  t.match(failing.left?.recipients, [{ state: 'pending', warned: false, notes: { unreported: { tries: 1 } } }]);
+  const { store } = failing;
+  const later = (await store.nextEvent()) ?? now;
+  for (const owed of await store.events(later, 10)) await reporter(store)(owed, later);
+  const told = (await store.entry('q1'))?.recipients[0];
+  t.match(told, { state: 'pending', warned: true, eventAt: slow.message.expiresAt });
+  t.same(told?.notes, { why: 'no answer' });
+  // Whether it was stored is not known: nothing is written over it.
+  const { store: other } = await openStore(t);
+  await other.add(slow);
+  const change: QueueStore['change'] = async (...given) => {
+    await other.change(...given);
+    throw new StateError('unavailable', 'The state thread ended');
+  };
+  for (const owed of await other.events(now, 10)) await t.rejects(reporter({ ...other, change })(owed, now));
+  t.match(await other.entry('q1'), { recipients: [{ warned: true, eventAt: slow.message.expiresAt }] });
 });

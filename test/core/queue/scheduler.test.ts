@@ -2,11 +2,18 @@ import t, { type Test } from 'tap';
 import { systemClock } from '../../../core/lib/clock.ts';
 import { createQueueAdmin } from '../../../core/queue/admin.ts';
 import { createDestinationHealth } from '../../../core/queue/destination-health.ts';
-import { nextEvent, pendingRecipient, type QueuedMessage, type QueuePolicy } from '../../../core/queue/entry.ts';
+import {
+  nextEvent,
+  pendingRecipient,
+  type QueuedMessage,
+  type QueuePolicy,
+  withoutTimes,
+} from '../../../core/queue/entry.ts';
 import { createScheduler, type SchedulerParts } from '../../../core/queue/scheduler.ts';
 import type { Entry, QueueStore } from '../../../core/queue/store.ts';
 import type { DeliveryOutcome, RouteLookup } from '../../../core/queue/transport.ts';
 import { until } from '../../harness/gateway-files.ts';
+import { heldClock } from '../../harness/held-clock.ts';
 import {
   address,
   delivered,
@@ -271,6 +278,91 @@ t.test('a clock that is set back does not hold up a destination', async t => {
   });
   await until(() => a.deliveries.length === 2);
   t.equal(a.deliveries.length, 2);
+});
+
+t.test('a clock that was ahead and is set back blocks nothing: destinations, recipients, reports', async t => {
+  const { store } = await openStore(t);
+  const held = heldClock(Date.now());
+  let ahead = 4 * 365 * 86_400_000;
+  const clock = { ...held, now: () => held.now() + ahead };
+  let up = false;
+  const a = fakeTransport('a', () => (up ? delivered : unreachable));
+  const b = fakeTransport('b', () => (up ? delivered : overQuota));
+  const health = createDestinationHealth(policy);
+  const routes = routesBy({ 'a.test': a, 'b.test': b });
+  const attempts: string[] = [];
+  const { until, reports } = runner(t, store, routes, {
+    clock,
+    policy,
+    health,
+    onAttempt: each => attempts.push(each.id),
+  });
+  const wrong = clock.now();
+  const arrived = { receivedAt: wrong, expiresAt: wrong + policy.lifetimeMs };
+  await store.add(entry('a1', ['one@a.test'], undefined, arrived));
+  await store.add(entry('b1', ['one@b.test'], undefined, arrived));
+  const owed = entry('c1', ['one@c.test'], undefined, arrived);
+  await store.add({
+    ...owed,
+    recipients: owed.recipients.map(each => ({ ...withoutTimes(each), state: 'failed', eventAt: wrong + 600_000 })),
+  });
+  const direct = entry('direct', ['one@a.test'], undefined, arrived);
+  await store.add(
+    { ...direct, recipients: direct.recipients.map(each => ({ ...each, dueAt: wrong + 960_000 })) },
+    'lease',
+  );
+  await until(() => {
+    held.move(100);
+    return attempts.length === 2;
+  });
+  t.ok(health.trouble('a.test').until > wrong);
+  ahead = 0;
+  up = true;
+  await until(() => {
+    held.move(5000);
+    return a.deliveries.length + b.deliveries.length + reports.length === 3;
+  });
+  t.match(reports, [{ message: { id: 'c1' } }]);
+  t.equal(health.trouble('a.test').until, 0);
+  t.match(await store.entry('direct'), { recipients: [{ attempts: 0 }] }, 'not beside a direct attempt');
+});
+
+t.test('trouble that was noted before the clock was set back does not count for what fails after it', async t => {
+  const health = createDestinationHealth(policy);
+  const wrong = Date.now() + 1e9;
+  health.fail('a.test', wrong - 1000, wrong);
+  const { failures, until } = health.fail('a.test', wrong - 1000, Date.now());
+  t.equal(failures, 2);
+  t.ok(until < wrong);
+});
+
+t.test('what is under way does not hold up the reports about others', async t => {
+  const { store, state } = await openStore(t);
+  let begun = false;
+  let finish = (): void => undefined;
+  const end = new Promise<void>(resolve => {
+    finish = resolve;
+  });
+  const a = fakeTransport('a', async () => {
+    begun = true;
+    await end;
+    return delivered;
+  });
+  await store.add(
+    entry(
+      'q1',
+      Array.from({ length: 100 }, (_, n) => `n${n}@a.test`),
+    ),
+  );
+  const { until, reports, scheduler } = runner(t, store, routesBy({ 'a.test': a }));
+  await until(() => begun);
+  await state.write([{ sql: 'UPDATE queue_recipient SET event_at = 1' }]);
+  await store.add(entry('q2', ['one@b.test'], undefined, { expiresAt: Date.now() - 1 }));
+  scheduler.wake();
+  await until(() => reports.length > 0);
+  t.match(reports, [{ message: { id: 'q2' } }]);
+  finish();
+  await until(async () => (await store.entry('q1')) === undefined);
 });
 
 t.test('what is being reported as failed is not tried meanwhile', async t => {
