@@ -2,7 +2,7 @@
 import type { Kind } from './kinds.ts';
 
 /** How it is taken apart. */
-export type Container = 'archive' | 'gzip' | 'ole' | 'tnef' | 'message';
+export type Container = 'archive' | 'gzip' | 'packed' | 'ole' | 'tnef' | 'message';
 
 export interface Detected {
   readonly type: string;
@@ -29,7 +29,8 @@ const signature = (
 const program = { kind: 'executable' } as const;
 const script = { kind: 'script' } as const;
 const archive = { kind: 'archive', container: 'archive' } as const;
-const packed = { kind: 'archive' } as const;
+/** One file without an archive around it, or what nobody here can open. */
+const packed = { kind: 'archive', container: 'packed' } as const;
 const image = { kind: 'disk-image', container: 'archive' } as const;
 
 /** Bytes that are enough for every signature. */
@@ -63,10 +64,19 @@ const signatures: readonly Signature[] = [
   signature(0, [0x60, 0xea], 'application/x-arj', packed),
   signature(257, 'ustar', 'application/x-tar', archive),
   signature(0, [0x1f, 0x8b, 8], 'application/gzip', { kind: 'archive', container: 'gzip' }),
-  signature(0, 'BZh', 'application/x-bzip2', archive),
-  signature(0, [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0], 'application/x-xz', archive),
-  signature(0, [0x1f, 0x9d], 'application/x-compress', archive),
-  signature(0, [0x28, 0xb5, 0x2f, 0xfd], 'application/zstd', packed),
+  signature(4, '1AY&SY', 'application/x-bzip2', packed),
+  // Of nothing.
+  signature(4, [0x17, 0x72, 0x45, 0x38, 0x50, 0x90], 'application/x-bzip2', packed),
+  signature(0, [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0], 'application/x-xz', packed),
+  signature(0, [0x5d, 0, 0], 'application/x-lzma', packed),
+  signature(0, 'LZIP', 'application/x-lzip', packed),
+  signature(0, [0x1f, 0x9d], 'application/x-compress', packed),
+  // Of every version.
+  signature(1, [0xb5, 0x2f, 0xfd], 'application/zstd', packed),
+  // A frame to be skipped, which zstd and lz4 have in common.
+  signature(1, [0x2a, 0x4d, 0x18], 'application/zstd', packed),
+  signature(0, [0x04, 0x22, 0x4d, 0x18], 'application/x-lz4', packed),
+  signature(0, [0x02, 0x21, 0x4c, 0x18], 'application/x-lz4', packed),
   signature(32_769, 'CD001', 'application/x-iso9660-image', image),
   signature(32_769, 'BEA01', 'application/x-udf-image', { kind: 'disk-image' }),
   signature(0, 'conectix', 'application/x-vhd', { kind: 'disk-image' }),
@@ -134,6 +144,9 @@ function textType(head: Buffer): Detected {
   return { type: 'text/plain' };
 }
 
+/** Behind properties and dictionary: the size unpacked, unknown or below a TiB. */
+const hasLzmaSize = (head: Buffer): boolean => /^(?:f{16}|.{10}000000)$/.test(head.toString('hex', 5, 13));
+
 /** By the first `sampleBytes` of a file, or all of it. */
 export function detect(head: Buffer): Detected {
   for (const known of signatures)
@@ -144,6 +157,7 @@ export function detect(head: Buffer): Detected {
       const { type, kind, container } = known;
       // Two letters begin many a text.
       if (known.bytes.length === 2 && looksLikeText(head)) continue;
+      if (type === 'application/x-lzma' && !hasLzmaSize(head)) continue;
       return { type, ...(kind && { kind }), ...(container && { container }) };
     }
   // Readers look for it in the first kilobyte.

@@ -7,6 +7,7 @@ import { type Container, contradicts, type Detected, detect, sampleBytes } from 
 import type { InspectLimits, Item, Kind } from './kinds.ts';
 import { extensionOf, kindsByName, shownName } from './names.ts';
 import { isMacroPart, namesMacros, packageType, readOffice } from './office.ts';
+import { asRecord, contentOf } from './packed.ts';
 import { readTnef } from './tnef.ts';
 import { type ZipFault, zipFault } from './zip-layout.ts';
 
@@ -25,7 +26,7 @@ interface Child {
   readonly name: string;
   readonly detected: Detected;
   /** The whole file, where it is to be taken apart. */
-  readonly bytes?: Buffer;
+  readonly bytes?: Buffer | undefined;
   readonly kinds: readonly Kind[];
   readonly why?: string;
 }
@@ -93,6 +94,8 @@ export class Inspection {
         return this.#archive(bytes, draft);
       case 'gzip':
         return this.#gzip(bytes, draft);
+      case 'packed':
+        return this.#packed(bytes, draft);
       case 'ole':
         return this.#office(bytes, draft);
       case 'tnef':
@@ -127,7 +130,7 @@ export class Inspection {
         return false;
       }
       if (isMacroPart(entry.name)) macros = true;
-      const child = this.#child(entry, maxNested - held);
+      const child = this.#child(entry, maxNested - held, found => containerOf(found, [entry.name]) !== undefined);
       held += child.bytes?.length ?? 0;
       if (child.bytes && child.name.toLowerCase() === '[content_types].xml')
         macros ||= namesMacros(child.bytes.toString('latin1'));
@@ -137,7 +140,7 @@ export class Inspection {
     if (this.#left <= 0) add(draft, 'limit', 'Too large unpacked');
     if (end.encrypted) add(draft, 'encrypted');
     else if (!draft.kinds.includes('limit') && (end.fault !== undefined || children.length === 0))
-      this.#broken(bytes, draft, children.length, end.fault);
+      this.#broken(bytes, draft, end.fault);
     const office = draft.type === 'application/zip' ? packageType(children.map(({ name }) => name)) : undefined;
     if (office !== undefined) {
       draft.type = office;
@@ -147,7 +150,7 @@ export class Inspection {
     await this.#descend(children, draft, office !== undefined);
   }
 
-  #child(entry: ArchiveEntry, room: number): Child {
+  #child(entry: ArchiveEntry, room: number, isWanted: (detected: Detected) => boolean): Child {
     const { name } = entry;
     const unknown: Detected = { type: 'application/octet-stream' };
     if (entry.isEncrypted) return { name, detected: unknown, kinds: ['encrypted'] };
@@ -155,7 +158,7 @@ export class Inspection {
       const head = this.#read(entry, sampleBytes);
       const detected = detect(head);
       const isIndex = name.toLowerCase() === '[content_types].xml';
-      if (!isIndex && !containerOf(detected, [name])) return { name, detected, kinds: [] };
+      if (!isIndex && !isWanted(detected)) return { name, detected, kinds: [] };
       const limit = Math.min(isIndex ? maxContentTypes : room, this.#left + head.length);
       const pieces = [head];
       let size = head.length;
@@ -182,10 +185,7 @@ export class Inspection {
   }
 
   /** One that could not be read to its end. */
-  #broken(bytes: Buffer, draft: Draft, count: number, fault: string | undefined): void {
-    // Not an archive, but one file that was packed; what is in it stays unknown.
-    const isTar = draft.names.some(name => /\.(?:tar\.\w+|t(?:bz2?|xz|z))$/i.test(name));
-    if (isPacked(draft) && count === 0 && !isTar) return;
+  #broken(bytes: Buffer, draft: Draft, fault: string | undefined): void {
     const isEmptyZip = bytes.length === 22 && draft.type === 'application/zip';
     if (!isEmptyZip) add(draft, 'unreadable', fault ?? 'No file in it');
   }
@@ -201,18 +201,70 @@ export class Inspection {
 
   /** Of an Office document only what is worth a rule is listed. */
   async #descend(children: readonly Child[], draft: Draft, quiet: boolean): Promise<void> {
-    const parent = `${draft.path}/`;
-    if (isPacked(draft) && children.length === 0) this.items.push(...innerName(draft));
-    for (const { name, detected, bytes, kinds, why } of children) {
-      const isIndex = name.toLowerCase() === '[content_types].xml';
-      if (bytes && !isIndex) await this.file(bytes, [name], parent, draft.depth + 1);
-      else {
-        const item = itemOf([name], parent, detected, draft.depth + 1);
-        for (const kind of kinds) add(item, kind, why);
-        checkName(item);
-        if (!quiet || item.kinds.length > 0) this.items.push(item);
-      }
+    for (const child of children) {
+      const isIndex = child.name.toLowerCase() === '[content_types].xml';
+      await this.#place(isIndex ? { ...child, bytes: undefined } : child, [child.name], draft, quiet);
     }
+  }
+
+  async #place(
+    { detected, bytes, kinds, why }: Child,
+    names: readonly string[],
+    draft: Draft,
+    quiet = false,
+  ): Promise<void> {
+    const parent = `${draft.path}/`;
+    if (bytes) return this.file(bytes, names, parent, draft.depth + 1);
+    const item = itemOf(names, parent, detected, draft.depth + 1);
+    for (const kind of kinds) add(item, kind, why);
+    checkName(item);
+    if (!quiet || item.kinds.length > 0) this.items.push(item);
+  }
+
+  /** One file, or a tar, which is opened as an archive of its own sort: it may be larger than what is held. */
+  async #packed(bytes: Buffer, draft: Draft): Promise<void> {
+    if (!this.#count(draft)) return;
+    const names = draft.names.map(unpackedName);
+    const record = asRecord(draft.type, bytes);
+    const files: Child[] = [];
+    const end =
+      record &&
+      (await this.#archives(record, entry => {
+        const content = contentOf(entry);
+        const file = this.#child(content, maxNested, found => !isTar(found) && containerOf(found, names) !== undefined);
+        files.push(file.bytes || file.kinds.length > 0 || isTar(file.detected) ? file : this.#unheld(content, file));
+        return false;
+      }));
+    const [file] = files;
+    const isUnknown = !file || (!file.bytes && file.detected.type === 'application/octet-stream');
+    if ((file && isTar(file.detected)) || (isUnknown && (await this.#opens(bytes)))) {
+      if (!names.some(name => extensionOf(name) === 'tar')) this.items.push(...innerName(draft));
+      return this.#archive(bytes, draft);
+    }
+    if (this.#left <= 0) add(draft, 'limit', 'Too large unpacked');
+    if (file) return this.#place(file, names, draft);
+    add(draft, 'unreadable', record ? end?.fault : 'A format that is not looked into');
+    this.items.push(...innerName(draft));
+  }
+
+  /** What is no container is unpacked all the same, and dropped: it may be a bomb, or break off. */
+  #unheld(content: ArchiveEntry, file: Child): Child {
+    try {
+      while (this.#left > 0 && this.#read(content, readStep).length > 0);
+      return this.#left > 0 ? file : { ...file, kinds: ['limit'], why: 'Too large unpacked' };
+    } catch (error) {
+      return { ...file, kinds: ['unreadable'], why: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /** Is there an archive in it that has no signature, such as a tar of old? */
+  async #opens(bytes: Buffer): Promise<boolean> {
+    let opens = false;
+    await this.#archives(bytes, () => {
+      opens = true;
+      return false;
+    });
+    return opens;
   }
 
   async #gzip(bytes: Buffer, draft: Draft): Promise<void> {
@@ -229,8 +281,7 @@ export class Inspection {
       return;
     }
     this.#unpacked += inner.length;
-    const [name = ''] = draft.names;
-    await this.file(inner, [unpackedName(name)], `${draft.path}/`, draft.depth + 1);
+    await this.file(inner, draft.names.map(unpackedName), `${draft.path}/`, draft.depth + 1);
   }
 
   async #office(bytes: Buffer, draft: Draft): Promise<void> {
@@ -273,17 +324,17 @@ export class Inspection {
 export const isLeaf = (part: MimePart): boolean =>
   part.parts.length === 0 && (!part.message || part.defects.includes('encoded-composite'));
 
-/** One file or an archive, packed in a way that libarchive opens only where there is an archive in it. */
-const isPacked = ({ type }: Item): boolean => /^application\/x-(?:bzip2|xz|compress)$/.test(type);
+const isTar = ({ type }: Detected): boolean => type === 'application/x-tar';
 
 const unpackedName = (name: string): string =>
-  name.replace(/\.(?:tgz|tbz2?|txz)$/i, '.tar').replace(/\.(?:gz|bz2|xz|z)$/i, '');
+  name
+    .replace(/\.(?:tgz|tbz2?|txz|tlz|tzst|taz)[. ]*$/i, '.tar')
+    .replace(/\.(?:gz|bz2?|bzip2|xz|lzma|lz4?|zstd?|z)[. ]*$/i, '');
 
 /** A packed file that cannot be looked into has at least a name. */
 function innerName(draft: Draft): readonly Item[] {
-  const [name = ''] = draft.names;
-  const inner = unpackedName(name);
-  return inner === name
+  const names = draft.names.map(unpackedName);
+  return names.every((name, at) => name === draft.names[at])
     ? []
-    : [itemOf([inner], `${draft.path}/`, { type: 'application/octet-stream' }, draft.depth + 1)];
+    : [itemOf(names, `${draft.path}/`, { type: 'application/octet-stream' }, draft.depth + 1)];
 }

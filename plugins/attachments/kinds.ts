@@ -10,7 +10,7 @@ export const kinds = {
   'double-extension': '`invoice.pdf.exe`, also with blanks before the last one',
   'direction-override': 'a name with characters that turn the reading direction, so that `exe.fdp` looks like `pdf`',
   mismatch: 'the content is of another sort than the name says',
-  unreadable: 'damaged, cut off, or in a format that is not known, although the beginning says archive or document',
+  unreadable: 'damaged, cut off, or in a format that cannot be opened, although the beginning says archive or document',
   limit: 'nested too deep, too many files, too large unpacked, or overlapping: a bomb, or not to be looked through',
 } as const;
 

@@ -42,6 +42,12 @@ export const engines = {
   python3: { program: 'python3', package: 'python3' },
   zip: { program: 'zip', package: 'zip' },
   '7z': { program: '7z', package: 'p7zip-full' },
+  bzip2: { program: 'bzip2', package: 'bzip2' },
+  xz: { program: 'xz', package: 'xz-utils' },
+  zstd: { program: 'zstd', package: 'zstd' },
+  lz4: { program: 'lz4', package: 'lz4' },
+  compress: { program: 'compress', package: 'ncompress' },
+  arj: { program: 'arj', package: 'arj' },
   genisoimage: { program: 'genisoimage', package: 'genisoimage' },
   'mail-srs': { program: '/usr/share/perl5/Mail/SRS.pm', package: 'libmail-srs-perl' },
 } as const;

@@ -39,6 +39,8 @@ export type Tool =
   | 'txz'
   | 'tbz'
   | 'iso'
+  | 'arj'
+  | 'tar-v7'
   | 'zip-password'
   | '7z-password'
   | '7z-hidden'
@@ -52,6 +54,8 @@ const commands: Readonly<Record<Tool, (out: string) => readonly [string, ...stri
   txz: out => ['tar', 'cJf', `${out}.txz`, '.'],
   tbz: out => ['tar', 'cjf', `${out}.tbz`, '.'],
   iso: out => ['genisoimage', '-quiet', '-J', '-r', '-o', `${out}.iso`, '.'],
+  arj: out => ['arj', 'a', '-r', `${out}.arj`, '.'],
+  'tar-v7': out => ['tar', '--format=v7', '-cf', `${out}.tar`, 'setup.exe'],
   'zip-password': out => ['zip', '-qr', '-P', 'secret', `${out}.zip`, '.'],
   '7z-password': out => ['7z', 'a', '-bd', '-psecret', `${out}.7z`, '.'],
   '7z-hidden': out => ['7z', 'a', '-bd', '-psecret', '-mhe=on', `${out}.7z`, '.'],
@@ -75,6 +79,12 @@ export function packed(tool: Tool, files: Files): Buffer {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** What a program such as `xz` makes of each of these, one behind the other. */
+export function squeezed(command: string, ...bytes: readonly Buffer[]): Buffer {
+  const [program = '', ...rest] = command.split(' ');
+  return Buffer.concat(bytes.map(input => execFileSync(program, rest, { input, maxBuffer: 1024 * 1024 * 1024 })));
 }
 
 /** A zip without compression; `at` overrides where the directory says that an entry lies. */

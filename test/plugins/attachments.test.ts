@@ -15,6 +15,7 @@ import {
   plainZip,
   program,
   rar5,
+  squeezed,
   type Tool,
   tnef,
 } from './attachment-files.ts';
@@ -158,6 +159,104 @@ t.test('rar, gzip, winmail.dat, saved messages', async t => {
   t.same(await found('x.msg', message), ['x.msg: application/vnd.ms-outlook', 'x.msg/d.exe: executable']);
 });
 
+t.test('one file that is packed without an archive', async t => {
+  if (!requireEngines(t, 'packed files', 'bzip2', 'xz', 'compress', 'zip', '7z')) return;
+  const text = Buffer.from('A line of text.\n'.repeat(40_000));
+  const noise = random(7);
+  for (const [extension, command] of [
+    ['bz2', 'bzip2 -c1'],
+    ['xz', 'xz -c'],
+    ['xz', 'xz -c9e --check=sha256 --block-size=100000'],
+    ['Z', 'compress -cf'],
+    ['Z', 'compress -cf -b 12'],
+  ] as const) {
+    const squeeze = (bytes: Buffer) => squeezed(command, bytes);
+    const lines = (name: string, bytes: Buffer) => found(`${name}.${extension}`, bytes);
+    const path = `report.exe.${extension}`;
+    t.same(
+      await lines('report.exe', squeeze(program)),
+      [`${path}: archive`, `${path}/report.exe: executable`],
+      command,
+    );
+    const large = Buffer.concat([program, text, Buffer.from(Array.from({ length: 200_000 }, () => noise.int(256)))]);
+    t.match(await lines('a.pdf', squeeze(large)), [/: archive$/, /\/a\.pdf: executable, mismatch/], 'by content');
+    t.match(await lines('a.js', squeeze(text)), [/: archive$/, /\/a\.js: script$/], 'by name');
+    t.match(await found('A.EXE. ', squeeze(text)), [/: executable, archive$|: archive, executable$/, /executable/]);
+    t.match(await lines('a.docx', squeeze(plainZip([{ name: 'x.exe', bytes: program }]))), [
+      /: archive$/,
+      /\/a\.docx: archive, mismatch/,
+      /\/a\.docx\/x\.exe: executable$/,
+    ]);
+    const macros = plainZip([
+      { name: '[Content_Types].xml', bytes: Buffer.from('<Types/>') },
+      { name: 'word/vbaProject.bin', bytes: Buffer.from('x') },
+    ]);
+    t.match(await lines('a.docx', squeeze(macros)), [/: archive$/, /\/a\.docx: macro$/], 'a document is one');
+    t.match(
+      await lines('a', squeeze(Buffer.alloc(0))),
+      [/: archive$/, /\/a: application\/octet-stream$/],
+      'of nothing',
+    );
+    t.match(await lines('a.txt', squeeze(squeeze(program))), [/: archive$/, /\/a\.txt: archive, mis/, /executable/]);
+    const old = packed('tar-v7', { 'setup.exe': program });
+    t.match(
+      await lines('a', squeeze(old)),
+      [/: archive$/, /\/a: application/, /\/setup\.exe: executable$/],
+      'a tar of old',
+    );
+    const inZip = await found('a.zip', packed('zip', { [path]: squeeze(program) }));
+    t.match(inZip.at(-1), /^a\.zip\/report\.exe\.\w+\/report\.exe: executable$/, 'in an archive');
+    // Nothing tells where a .Z ends.
+    if (extension === 'Z') continue;
+    const half = squeeze(large).subarray(0, 150_000);
+    t.match(await lines('a', half), [/: archive/, /\/a: executable, unreadable \(.+\)$/], 'cut off');
+    t.match(await lines('b.js', squeeze(program).subarray(0, 25)), [/: archive, unreadable/, /\/b\.js: script$/]);
+  }
+  for (const command of ['bzip2 -c', 'xz -c'])
+    t.match(
+      await found('a.dat', squeezed(command, Buffer.alloc(0), program.subarray(0, 1), program.subarray(1))),
+      ['a.dat: archive', 'a.dat/a.dat: executable'],
+      'one stream behind the other',
+    );
+  t.match(await found('a.Z', squeezed('compress -cf -b 9', text)), ['a.Z: archive, unreadable', /^a\.Z\/a:/]);
+  const twoNames = mailWith('a.txt.xz', squeezed('xz -c', Buffer.from('x'))).replace(
+    'octet-stream',
+    '$&; name=a.exe.xz',
+  );
+  t.match(String((await answer(looker, twoNames)).evidence?.['found']), /\/a\.\w+: executable/, 'every name counts');
+  t.same(await found('BZh.txt', Buffer.from('BZh9 is how it begins')), ['BZh.txt: text/plain']);
+});
+
+t.test('what is known but cannot be opened', async t => {
+  if (!requireEngines(t, 'closed formats', 'xz', 'zstd', 'lz4', 'arj', '7z')) return;
+  const closed = 'unreadable (A format that is not looked into)';
+  for (const [extension, bytes] of [
+    ['lzma', squeezed('xz -c --format=lzma', program)],
+    ['zst', squeezed('zstd -c', program)],
+    ['zst', Buffer.concat([Buffer.from('502a4d180100000000', 'hex'), squeezed('zstd -c', program)])],
+    ['lz4', squeezed('lz4 -c', program)],
+    ['lz4', squeezed('lz4 -c -l', program)],
+  ] as const) {
+    const path = `report.exe.${extension}`;
+    t.same(await found(path, bytes), [`${path}: archive, ${closed}`, `${path}/report.exe: executable`]);
+    t.match(await found('a', bytes), [`a: archive, ${closed}`]);
+  }
+  t.same(await found('a', packed('arj', files)), [`a: archive, ${closed}`]);
+  t.same(await found('a', Buffer.from(`${'\0'.repeat(7)}**ACE**`)), [`a: archive, ${closed}`]);
+  t.match(await found('a.zip', packed('zip', { 'b.arj': packed('arj', files) })), [
+    /archive$/,
+    `a.zip/b.arj: archive, ${closed}`,
+  ]);
+  const lines = await found('a.tlz', squeezed('xz -c --format=lzma', packed('tar', files)));
+  t.ok(
+    lines.some(line => /setup\.exe: executable$/.test(line)) && !lines.join().includes('unreadable'),
+    lines.join('\n'),
+  );
+  const defaults = await open();
+  const { text } = await message(defaults, mailWith('a.arj', packed('arj', files)));
+  t.match(text, /^X-Attachment-Status: tag archive\+unreadable "a\.arj"\r\n/, 'and an administrator is told');
+});
+
 t.test('Office documents: macros, passwords, what is embedded', async t => {
   const word = { name: 'WordDocument', bytes: Buffer.from('eca5c1000000000000000000', 'hex') };
   const book = (...records: readonly (readonly [type: number, data: Buffer])[]) => ({
@@ -283,6 +382,23 @@ t.test('bombs cost little and are found', async t => {
   if (requireEngines(t, 'bombs by 7z', '7z'))
     for (const tool of ['7z', 'txz', 'tbz'] as const)
       await limit(`a.${tool}`, packed(tool, { zeros: Buffer.alloc(30 * 1024 * 1024), 'b.txt': 'b' }));
+  if (requireEngines(t, 'bombs of one packed file', 'bzip2', 'xz', 'zstd', 'compress')) {
+    const block = Buffer.alloc(64 * 1024 * 1024);
+    const whole = (stream: Buffer): Buffer => Buffer.concat(Array<Buffer>(Math.ceil(1e7 / stream.length)).fill(stream));
+    const terabytes = whole(squeezed('bzip2 -c', block));
+    t.match(await found('a.bz2', terabytes), [/^a\.bz2: archive, limit/, /\/a: limit \(Too large unpacked\)$/]);
+    for (const [name, bomb] of [
+      ['a.exe.xz', whole(squeezed('xz -c', block))],
+      ['a.exe.Z', squeezed('compress -cf', block)],
+    ] as const)
+      t.match((await limit(name, bomb)).at(-1), /\/a\.exe: executable, limit \(Too large unpacked\)$/);
+    const held = squeezed('xz -c', Buffer.concat([plainZip([]), block]));
+    t.match(await found('a.xz', held), [/archive/, /\/a: archive, limit/], 'an archive that is too large to be held');
+    t.match(await found('a.zst', squeezed('zstd -c', block)), [/unreadable/, /\/a:/]);
+    let deep: Buffer = program;
+    for (let depth = 0; depth < 6; depth++) deep = squeezed('xz -c', deep);
+    t.match((await limit('a.xz', deep)).at(-1), /limit \(Nested too deep\)$/);
+  }
   const parts = Array.from(
     { length: 40 },
     (_, at) =>
@@ -316,7 +432,7 @@ t.test('one that is not taken apart in time costs its thread, and the next one i
 });
 
 t.test('damaged archives: an answer for each, and the next one is looked at', async t => {
-  if (!requireEngines(t, 'damaged archives', 'zip', '7z', 'genisoimage')) return;
+  if (!requireEngines(t, 'damaged archives', 'zip', '7z', 'genisoimage', 'bzip2', 'xz', 'compress')) return;
   const chance = random(20261128);
   const office = compoundFile([
     { name: 'WordDocument', bytes: Buffer.alloc(9) },
@@ -330,6 +446,9 @@ t.test('damaged archives: an answer for each, and the next one is looked at', as
     txz: packed('txz', files),
     iso: packed('iso', files),
     rar: rar5({ 'a.txt': 'hello', 'b.exe': program }),
+    xz: squeezed('xz -c', program),
+    bz2: squeezed('bzip2 -c', program),
+    Z: squeezed('compress -cf', program),
     doc: office,
     dat: tnef('b.exe', program),
   };
@@ -343,7 +462,7 @@ t.test('damaged archives: an answer for each, and the next one is looked at', as
       if (kind !== 'continue') t.fail(`${extension} ${round}: ${kind}`);
     }
     const half = await found(`a.${extension}`, bytes.subarray(0, Math.floor(bytes.length / 2)));
-    if (extension !== 'tar' && extension !== 'iso') t.match(half.join(), /unreadable/, `${extension}: half of it`);
+    if (!/^(?:tar|iso|Z)$/.test(extension)) t.match(half.join(), /unreadable/, `${extension}: half of it`);
     t.ok((await found(`a.${extension}`, bytes)).length > 0, `${extension}: the whole one`);
   }
   t.match((await found('a.zip', whole['zip'] as Buffer)).join(), /setup\.exe: executable/, 'the thread still works');
