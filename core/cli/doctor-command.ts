@@ -8,7 +8,7 @@ import { controlSocketPath } from '../control/protocol.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { findings } from '../doctor/finding.ts';
 import { checkLive } from '../doctor/live-checks.ts';
-import { checkCertificates, checkClock, checkDisk, checkPorts, checkQueue } from '../doctor/local-checks.ts';
+import { checkCertificates, checkClock, checkDisk, checkNode, checkPorts, checkQueue } from '../doctor/local-checks.ts';
 import {
   checkBackends,
   checkDirectories,
@@ -63,6 +63,7 @@ export async function doctor(context: CliContext, options: DoctorOptions): Promi
   const gateway = findings('gateway');
   const checks: Readonly<Record<string, () => Promise<readonly Finding[]> | readonly Finding[]>> = {
     config: () => [findings('config').ok(config.file, 'valid')],
+    node: () => checkNode(process.version, clock.now()),
     gateway: () => [
       running
         ? gateway.ok('gateway', 'runs')

@@ -1,4 +1,4 @@
-// What can be looked at on this machine: ports, certificate, disk, clock, queue.
+// What can be looked at on this machine: Node.js, ports, certificate, disk, clock, queue.
 import { X509Certificate } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -16,6 +16,31 @@ import type { Clock } from '../lib/clock.ts';
 import { type Finding, findings } from './finding.ts';
 
 const days = 86_400_000;
+
+// ---- Node.js
+
+/** When a release line has its last security fix, by the schedule of the Node.js project. */
+const nodeEnds: Readonly<Record<string, string>> = {
+  20: '2026-04-30',
+  22: '2027-04-30',
+  24: '2028-04-30',
+  26: '2029-04-30',
+};
+
+/** `version` as `process.version` gives it; `now` in ms since the epoch. */
+export function checkNode(version: string, now: number): readonly Finding[] {
+  const { ok, warn } = findings('node');
+  const end = nodeEnds[/^v(\d+)\./.exec(version)?.[1] ?? ''];
+  if (end === undefined) return [ok(version, 'runs')];
+  if (now < Date.parse(end)) return [ok(version, `has security fixes until ${end}`)];
+  return [
+    warn(
+      version,
+      `has had no security fixes since ${end}`,
+      'Install Node.js 24 or 26, which also take less CPU a message',
+    ),
+  ];
+}
 
 // ---- ports
 

@@ -10,7 +10,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import type { SetupOptions } from '../../../core/cli/setup-command.ts';
 import type { Finding } from '../../../core/doctor/finding.ts';
-import { checkClock } from '../../../core/doctor/local-checks.ts';
+import { checkClock, checkNode } from '../../../core/doctor/local-checks.ts';
 import { selfSignedCertificate } from '../../../core/net/self-signed.ts';
 import { startDnsServer } from '../../harness/dns-server.ts';
 import { requireEngines } from '../../harness/engine.ts';
@@ -270,6 +270,14 @@ t.test('by flags alone', { timeout: 200_000 }, async t => {
     await t.rejects(terminal(folder, [], false).setup({ ...base, ...options }), { name: 'UsageError', message });
   t.notOk(existsSync(path.join(folder, 'postern.yaml')));
   await t.rejects(terminal(folder, []).doctor({}), { name: 'ConfigError' });
+});
+
+t.test('a Node.js without security fixes is told of', async t => {
+  const day = Date.parse('2026-11-28');
+  t.match(checkNode('v20.20.2', day), [{ state: 'warn', detail: /since 2026-04-30$/, fix: /24 or 26/ }]);
+  t.match(checkNode('v20.20.2', Date.parse('2026-04-29')), [{ state: 'ok', detail: /until 2026-04-30$/ }]);
+  t.match(checkNode('v26.10.0', day), [{ state: 'ok', detail: /until 2029/ }]);
+  t.match(checkNode('v27.0.0', day), [{ state: 'ok', subject: 'v27.0.0' }]);
 });
 
 t.test('the name of a time server that is found too late, or not at all, is no end of the doctor', async t => {
