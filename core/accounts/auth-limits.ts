@@ -9,9 +9,11 @@
 // than attempts one after the other. Where failures and attempts under way together reach a limit, the next one waits for
 // its turn: clients that open ten connections at once all log in. It is refused only once the failures alone reach it.
 // Looking and counting are one step (no await between), hence counters of our own.
+
 import { createHmac, randomBytes } from 'node:crypto';
 import { BlockList, isIPv4 } from 'node:net';
 import type { Clock } from '../lib/clock.ts';
+import { keepNewest } from '../lib/keep-newest.ts';
 import type { AuthResult } from './directory.ts';
 
 export interface AuthLimitOptions {
@@ -75,21 +77,13 @@ function exemption(networks: readonly string[]): (address: string) => boolean {
   };
 }
 
-function dropOldest(entries: Map<string, unknown>): void {
-  if (entries.size <= maxRemembered) return;
-  const [oldest] = entries.keys();
-  if (oldest !== undefined) entries.delete(oldest);
-}
-
 /** A set that forgets its oldest entries and those older than `ttlMs`. */
 function memory(clock: Clock, ttlMs: number) {
   const entries = new Map<string, number>();
   return {
     has: (key: string): boolean => (entries.get(key) ?? 0) > clock.monotonic(),
     add(key: string): void {
-      entries.delete(key);
-      entries.set(key, clock.monotonic() + ttlMs);
-      dropOldest(entries);
+      keepNewest(entries, key, clock.monotonic() + ttlMs, maxRemembered);
     },
   };
 }
@@ -119,9 +113,7 @@ function counter(clock: Clock, limit: 'address' | 'account', points: number, win
         known.count++;
         return;
       }
-      failures.delete(key);
-      failures.set(key, { count: 1, until: clock.monotonic() + windowMs });
-      dropOldest(failures);
+      keepNewest(failures, key, { count: 1, until: clock.monotonic() + windowMs }, maxRemembered);
     },
     forget: (key: string): void => void failures.delete(key),
   };
@@ -159,16 +151,16 @@ export function authLimits(options: AuthLimitOptions): AuthLimits {
     return trusted.has(both) ? here : [...here, { by: byAccount, key: account } as const];
   }
 
-  function blocked(attempt: Attempt): string | undefined {
-    const spent = boundsOf(attempt).find(({ by, key }) => by.spent(key));
+  function whyBlocked(bounds: ReturnType<typeof boundsOf>): string | undefined {
+    const spent = bounds.find(({ by, key }) => by.spent(key));
     return spent && `too many failed logins of this ${spent.by.limit}`;
   }
 
   /** With `go` it is under way until it leaves; undefined: it has to wait. */
   function look(attempt: Attempt): Turn | undefined {
-    const why = blocked(attempt);
-    if (why !== undefined) return { kind: 'blocked', why };
     const bounds = boundsOf(attempt);
+    const why = whyBlocked(bounds);
+    if (why !== undefined) return { kind: 'blocked', why };
     // Then an attempt with that key is under way: when it leaves, those that wait are looked at again.
     if (bounds.some(({ by, key }) => by.full(key))) return undefined;
     for (const { by, key } of bounds) by.enter(key);
@@ -216,7 +208,7 @@ export function authLimits(options: AuthLimitOptions): AuthLimits {
   }
 
   return {
-    blocked,
+    blocked: attempt => whyBlocked(boundsOf(attempt)),
     async within(attempt, judge) {
       const turn = await turnOf(attempt);
       if (turn.kind === 'blocked') return { kind: 'unavailable', why: turn.why };

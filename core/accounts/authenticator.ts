@@ -3,8 +3,10 @@
 //
 // Refusals are answered at `refusalAfterMs` at the earliest: hashes of migrated accounts may be quicker or slower than
 // those of unknown ones, and that would tell them apart.
+
 import { createHash, createHmac, randomBytes } from 'node:crypto';
 import type { Clock } from '../lib/clock.ts';
+import { keepNewest } from '../lib/keep-newest.ts';
 import type { AuthLimits } from './auth-limits.ts';
 import type {
   Account,
@@ -63,12 +65,7 @@ function verifiedCache(clock: Clock, ttlMs: number) {
       (until.get(key(stored, password)) ?? 0) > clock.monotonic(),
     add(stored: StoredAccount, password: string): void {
       if (ttlMs <= 0) return;
-      const id = key(stored, password);
-      until.delete(id);
-      until.set(id, clock.monotonic() + ttlMs);
-      if (until.size <= maxCached) return;
-      const [oldest] = until.keys();
-      if (oldest !== undefined) until.delete(oldest);
+      keepNewest(until, key(stored, password), clock.monotonic() + ttlMs, maxCached);
     },
   };
 }

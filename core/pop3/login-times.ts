@@ -1,5 +1,7 @@
 // LOGIN-DELAY (RFC 2449 §6.5): how long a user must wait between two logins. Bounded: the oldest are forgotten.
+
 import type { Clock } from '../lib/clock.ts';
+import { keepNewest } from '../lib/keep-newest.ts';
 
 const maxUsers = 50_000;
 
@@ -16,10 +18,7 @@ export function loginTimes(clock: Clock, delaySeconds: number): LoginTimes {
       const now = clock.monotonic();
       const before = last.get(user);
       if (before !== undefined && now - before < delaySeconds * 1000) return false;
-      last.delete(user);
-      last.set(user, now);
-      const [oldest] = last.keys();
-      if (last.size > maxUsers && oldest !== undefined) last.delete(oldest);
+      keepNewest(last, user, now, maxUsers);
       return true;
     },
   };

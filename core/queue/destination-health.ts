@@ -1,5 +1,6 @@
 // What this process knows about destinations in trouble: while one backs off nobody waits for it, neither a client nor
 // the runner. Bounded: forgetting a destination only costs one more attempt.
+import { keepNewest } from '../lib/keep-newest.ts';
 import type { BackoffPolicy } from './backoff.ts';
 import { probeWaitMs } from './backoff.ts';
 
@@ -24,13 +25,7 @@ const remembered = 10_000;
 
 export function createDestinationHealth(policy: BackoffPolicy, random: () => number = Math.random): DestinationHealth {
   const troubles = new Map<string, Trouble>();
-  const set = (destination: string, trouble: Trouble): void => {
-    troubles.delete(destination);
-    troubles.set(destination, trouble);
-    if (troubles.size <= remembered) return;
-    const [oldest] = troubles.keys();
-    if (oldest !== undefined) troubles.delete(oldest);
-  };
+  const set = (destination: string, trouble: Trouble): void => keepNewest(troubles, destination, trouble, remembered);
   return {
     trouble: destination => troubles.get(destination) ?? { failures: 0, until: 0 },
     remember(destination, failures) {

@@ -1,4 +1,5 @@
 // How many reports one address may be sent: a bucket that refills over an hour. Bounded; a forgotten address starts full.
+import { keepNewest } from '../lib/keep-newest.ts';
 
 export interface ReportLimit {
   /** Whether so many may be sent now. */
@@ -18,10 +19,7 @@ export function createReportLimit(perHour: () => number): ReportLimit {
     const most = perHour();
     const bucket = buckets.get(address) ?? { left: most, at: now };
     const left = Math.min(most, bucket.left + (Math.max(0, now - bucket.at) / hourMs) * most) - count;
-    buckets.delete(address);
-    buckets.set(address, { left, at: now });
-    const [oldest] = buckets.keys();
-    if (buckets.size > remembered && oldest !== undefined) buckets.delete(oldest);
+    keepNewest(buckets, address, { left, at: now }, remembered);
     return left;
   }
   return {

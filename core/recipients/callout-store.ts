@@ -1,4 +1,5 @@
 // What next hops said of addresses, on disk and, for those asked about lately, in memory. Bounded: old rows leave.
+import { keepNewest } from '../lib/keep-newest.ts';
 import type { State } from '../state/state.ts';
 
 export interface CalloutRow {
@@ -26,12 +27,7 @@ const remembered = 20_000;
 export function openCalloutStore(state: State): CalloutStore {
   const rows = new Map<string, CalloutRow>();
   const natures = new Map<string, BackendNature>();
-  const keep = (address: string, row: CalloutRow): void => {
-    rows.delete(address);
-    rows.set(address, row);
-    const [oldest] = rows.keys();
-    if (rows.size > remembered && oldest !== undefined) rows.delete(oldest);
-  };
+  const keep = (address: string, row: CalloutRow): void => keepNewest(rows, address, row, remembered);
   return {
     async get(address) {
       const held = rows.get(address);

@@ -1,7 +1,9 @@
 // MTA-STS (RFC 8461): which hosts may take mail for a domain, and that their certificates must be good. Fetching and
 // parsing is mailauth's; this file decides when to ask again and keeps what was learnt.
+
 import { getPolicy, validateMx } from 'mailauth/lib/mta-sts.js';
 import type { Clock } from '../lib/clock.ts';
+import { keepNewest } from '../lib/keep-newest.ts';
 import type { Dns } from '../plugin/contract.ts';
 import type { Migration, State } from '../state/state.ts';
 
@@ -90,10 +92,7 @@ export function createMtaSts(parts: MtaStsParts): MtaSts {
       const now = clock.monotonic();
       if (found && now - found.checkedAt < recheckMs) return found.answer;
       const answer = learn(domain).catch(() => nothing);
-      cache.delete(domain);
-      cache.set(domain, { checkedAt: now, answer });
-      const [oldest] = cache.keys();
-      if (cache.size > maxEntries && oldest !== undefined) cache.delete(oldest);
+      keepNewest(cache, domain, { checkedAt: now, answer }, maxEntries);
       return answer;
     },
   };

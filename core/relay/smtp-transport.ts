@@ -9,8 +9,10 @@
 //   the next host may have the message without anybody getting it twice.
 // - Never connects to one of our own listeners, never sends a message on that has been through too many hosts
 //   (RFC 5321 §6.3).
+
 import type { Logger } from 'pino';
 import type { Clock } from '../lib/clock.ts';
+import { keepNewest } from '../lib/keep-newest.ts';
 import { needsSmtputf8 } from '../mail/address.ts';
 import type { Recipient } from '../mail/envelope.ts';
 import type { Dns } from '../plugin/contract.ts';
@@ -126,10 +128,7 @@ export function createRelay(parts: RelayParts): Relay {
   const hostKey = (host: PlannedHost | Candidate): string => `${host.host}:${host.port}`;
   const isPenalised = (host: PlannedHost): boolean => (penalties.get(hostKey(host)) ?? 0) > clock.monotonic();
   function penalise(host: Candidate): void {
-    penalties.delete(hostKey(host));
-    penalties.set(hostKey(host), clock.monotonic() + penaltyMs);
-    const [oldest] = penalties.keys();
-    if (penalties.size > maxPenalties && oldest !== undefined) penalties.delete(oldest);
+    keepNewest(penalties, hostKey(host), clock.monotonic() + penaltyMs, maxPenalties);
   }
 
   function transport(target: RelayTarget, domain: string): RelayTransport {

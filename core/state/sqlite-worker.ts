@@ -3,7 +3,9 @@
 // Group commit: all jobs of a `write` order share one transaction, each in a savepoint, so that one that fails does not
 // harm the others. Nothing is answered before COMMIT returned: what was answered is on disk. Some errors (disk full,
 // I/O) make SQLite roll back the whole transaction; then every job of the order fails.
+
 import { parentPort, workerData } from 'node:worker_threads';
+import { keepNewest } from '../lib/keep-newest.ts';
 import { migrateDatabase } from './migrate.ts';
 import { type Database, openDatabase, type PreparedStatement } from './sqlite-driver.ts';
 import {
@@ -27,18 +29,8 @@ interface Connection {
 
 /** Least recently used statements are dropped first; a dropped one is only prepared again. */
 function prepare({ database, prepared }: Connection, sql: string): PreparedStatement {
-  const known = prepared.get(sql);
-  if (known !== undefined) {
-    prepared.delete(sql);
-    prepared.set(sql, known);
-    return known;
-  }
-  const statement = database.prepare(sql);
-  prepared.set(sql, statement);
-  if (prepared.size > maxPrepared) {
-    const [oldest] = prepared.keys();
-    if (oldest !== undefined) prepared.delete(oldest);
-  }
+  const statement = prepared.get(sql) ?? database.prepare(sql);
+  keepNewest(prepared, sql, statement, maxPrepared);
   return statement;
 }
 
