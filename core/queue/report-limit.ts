@@ -24,6 +24,9 @@ export function createReportLimit(perHour: () => number): ReportLimit {
   }
   return {
     allows: (address, count, now) => take(address, 0, now) >= count,
-    note: take,
+    note(address, count, now) {
+      // Who is sent nothing takes nobody's place.
+      if (count > 0) take(address, count, now);
+    },
   };
 }

@@ -211,6 +211,13 @@ t.test('a clock that is set back does not eat up what may be sent', async t => {
   t.notOk(limit.allows('a@b', 2, 11 * hour));
 });
 
+t.test('senders who are sent nothing do not make it forget one who has had enough', async t => {
+  const limit = createReportLimit(() => 1);
+  limit.note('a@b', 1, now);
+  for (let n = 0; n < 10_001; n += 1) limit.note(`${n}@forged`, 0, now);
+  t.notOk(limit.allows('a@b', 1, now));
+});
+
 /** A queue whose message files are lost, and what else is to be in it. */
 async function withLostFiles(t: Test, lost: readonly Entry[]) {
   const { store, folder } = await openStore(t, { inRowLimit: 10 });
